@@ -1,0 +1,262 @@
+/*
+ * doctor.c: the command `toolring doctor`: what this machine offers the engine, and what to do
+ * about what is missing.
+ *
+ * Thread: main. Calls tr_machine_examine for the facts, and opens and closes a manager for the truth: a
+ * machine on which that works can run the engine, whatever the facts look like.
+ *
+ * Each finding has a name, a verdict, a value in words and, unless it is ok, a remedy. Only findings
+ * without which the engine cannot run are "fail".
+ */
+#include "doctor.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <toolring.h>
+#include <unistd.h>
+
+#include "output.h"
+#include "run.h"
+#include "text.h"
+#include "usage.h"
+
+enum {
+    FINDINGS_MAX = 16,
+    VALUE_ROOM = 640,
+    REMEDY_ROOM = 640,
+    DESCRIPTORS_WISHED = 4096, /* 1024 children at 3 each, and some */
+    PROCESSES_WISHED = 1024,
+    MAPPINGS_PER_FIBER = 2,  /* where guard pages split mappings */
+    FIBERS_DEFAULT = 16384,  /* tr_config.fibers_max */
+    PIPE_PAGES_WISHED = 16384,
+    RING_MAJOR_LEAST = 5,
+    RING_MINOR_LEAST = 19,
+};
+
+enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
+
+struct finding {
+    const char *name;
+    enum verdict verdict;
+    char value[VALUE_ROOM];
+    char remedy[REMEDY_ROOM];
+};
+
+struct report {
+    struct finding findings[FINDINGS_MAX];
+    size_t count;
+};
+
+static const char *const verdict_words[] = {"ok", "warn", "fail"};
+
+/* Adds a finding; `format` makes its value, the remedy is kept only if it is not ok. */
+static void add(struct report *report, const char *name, enum verdict verdict, const char *remedy,
+                const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+static void add(struct report *report, const char *name, enum verdict verdict, const char *remedy,
+                const char *format, ...)
+{
+    if (report->count == FINDINGS_MAX)
+        return;
+    struct finding *finding = &report->findings[report->count++];
+    va_list arguments;
+    va_start(arguments, format);
+    finding->name = name;
+    finding->verdict = verdict;
+    (void)vsnprintf(finding->value, sizeof(finding->value), format, arguments); /* cut if long */
+    va_end(arguments);
+    (void)snprintf(finding->remedy, sizeof(finding->remedy), "%s",
+                   verdict == VERDICT_OK ? "" : remedy); /* cut if long */
+}
+
+/* A limit in words: TR_FOREVER is none. */
+static const char *limit_text(uint64_t limit, char text[32])
+{
+    if (limit == TR_FOREVER)
+        return "no limit";
+    (void)snprintf(text, 32, "%" PRIu64, limit); /* it fits */
+    return text;
+}
+
+static void examine_ring(struct report *report, const tr_machine *machine)
+{
+    bool old = machine->kernel_major < RING_MAJOR_LEAST ||
+               (machine->kernel_major == RING_MAJOR_LEAST &&
+                machine->kernel_minor < RING_MINOR_LEAST);
+    add(report, "kernel", old ? VERDICT_WARN : VERDICT_OK,
+        "Linux 5.19 or later is wanted; `toolring run --inline` works on any", "Linux %s",
+        machine->kernel_release);
+    if (machine->ring_error == 0)
+        add(report, "io_uring", VERDICT_OK, "", "works (flags 0x%x, features 0x%x)",
+            machine->ring_flags, machine->ring_features);
+    else
+        add(report, "io_uring", VERDICT_FAIL,
+            machine->ring_refusal[0] != '\0' ? machine->ring_refusal
+                                             : "`toolring run --inline` works without io_uring",
+            "refused: %s", strerror(-machine->ring_error));
+    if (machine->io_uring_disabled > 0)
+        add(report, "io_uring_disabled", machine->ring_error == 0 ? VERDICT_WARN : VERDICT_FAIL,
+            "sysctl kernel.io_uring_disabled=0", "kernel.io_uring_disabled is %d",
+            machine->io_uring_disabled);
+    add(report, "seccomp",
+        machine->seccomp && machine->ring_error != 0 ? VERDICT_WARN : VERDICT_OK,
+        "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp "
+        "profile",
+        "%s", machine->seccomp ? "a filter is in force" : "no filter");
+}
+
+static void examine_engine(struct report *report)
+{
+    char message[512] = "";
+    tr_config config = TR_CONFIG_INIT;
+    tr_manager *manager = NULL;
+    config.message = message;
+    config.message_size = sizeof(message);
+    int status = tr_manager_open(&config, &manager);
+    if (status < 0) {
+        add(report, "engine", VERDICT_FAIL, message[0] != '\0' ? message : tr_error_message(status),
+            "does not start: %s", tr_error_name(status));
+        return;
+    }
+    (void)tr_manager_close(manager, 0); /* nothing was launched */
+    tr_manager_free(manager);
+    add(report, "engine", VERDICT_OK, "", "starts and stops");
+}
+
+static void examine_processes(struct report *report, const tr_machine *machine)
+{
+    add(report, "pidfd", machine->process_fd ? VERDICT_OK : VERDICT_FAIL,
+        "Linux 5.4 or later with pidfd_open is needed to see children end", "%s",
+        machine->process_fd ? "works" : "missing");
+    add(report, "tree_kill", VERDICT_OK, "",
+        "by process group: SIGTERM, a grace, SIGKILL (a child that calls setsid escapes it)");
+    if (machine->cgroup_path[0] != '\0')
+        add(report, "cgroup", VERDICT_OK, "", "a writable cgroup v2 subtree at %s%s",
+            machine->cgroup_path,
+            machine->spawn_into_cgroup ? ", and clone3 can spawn into it" : "");
+    else
+        add(report, "cgroup", VERDICT_WARN,
+            "start under `systemd-run --user --scope -p Delegate=yes`, or delegate a subtree",
+            "no writable cgroup v2 subtree");
+}
+
+static void examine_limits(struct report *report, const tr_machine *machine)
+{
+    char soft[32], hard[32];
+    add(report, "descriptors",
+        machine->descriptors_soft >= DESCRIPTORS_WISHED ? VERDICT_OK : VERDICT_WARN,
+        "`ulimit -n 4096` or more: each child takes 3", "%s open files (to %s)",
+        limit_text(machine->descriptors_soft, soft), limit_text(machine->descriptors_hard, hard));
+    add(report, "processes",
+        machine->processes_max >= PROCESSES_WISHED ? VERDICT_OK : VERDICT_WARN,
+        "raise `ulimit -u`: threads and children count", "%s processes, process ids to %s",
+        limit_text(machine->processes_max, soft), limit_text(machine->process_ids_max, hard));
+    bool fibers_fit = machine->guard_install ||
+                      machine->mappings_max >= MAPPINGS_PER_FIBER * FIBERS_DEFAULT;
+    add(report, "stacks", fibers_fit ? VERDICT_OK : VERDICT_WARN,
+        "raise sysctl vm.max_map_count: each awaiting call's stack takes 2 mappings here",
+        "guard pages %s, %s mappings", machine->guard_install ? "are cheap" : "split mappings",
+        limit_text(machine->mappings_max, soft));
+    bool pipes_fit = machine->pipe_pages_soft == 0 || machine->pipe_pages_soft >= PIPE_PAGES_WISHED;
+    add(report, "pipes", pipes_fit ? VERDICT_OK : VERDICT_WARN,
+        "raise sysctl fs.pipe-user-pages-soft: beyond it pipes of an unprivileged user shrink",
+        "%s pages for a user's pipes", limit_text(machine->pipe_pages_soft, soft));
+    add(report, "processors", VERDICT_OK, "", "%u", machine->processors);
+}
+
+static bool can_run(const struct report *report)
+{
+    for (size_t index = 0; index < report->count; index++)
+        if (report->findings[index].verdict == VERDICT_FAIL)
+            return false;
+    return true;
+}
+
+static void print_table(const struct report *report)
+{
+    static const char *const colours[] = {"\033[32m", "\033[33m", "\033[31m"};
+    bool coloured = cli_colours(STDOUT_FILENO);
+    for (size_t index = 0; index < report->count; index++) {
+        const struct finding *finding = &report->findings[index];
+        printf("%s%-4s%s  %-17s  %s\n", coloured ? colours[finding->verdict] : "",
+               verdict_words[finding->verdict], coloured ? "\033[0m" : "", finding->name,
+               finding->value);
+        if (finding->remedy[0] != '\0')
+            printf("      %-17s  %s\n", "", finding->remedy);
+    }
+    printf("\n%s\n", can_run(report) ? "The engine can run here."
+                                     : "The engine cannot run here; see what failed above.");
+}
+
+static void print_json(const struct report *report, const tr_machine *machine)
+{
+    struct cli_text text = {0};
+    cli_text_add(&text, "{\"type\":\"doctor\"");
+    cli_text_field_bool(&text, "ok", can_run(report));
+    cli_text_field_string(&text, "version", tr_version());
+    cli_text_field_string(&text, "tree_kill", "process_group");
+    cli_text_field(&text, "cgroup");
+    if (machine->cgroup_path[0] != '\0')
+        (void)cli_text_string(&text, machine->cgroup_path, strlen(machine->cgroup_path)); /* as is */
+    else
+        cli_text_add(&text, "null");
+    cli_text_field(&text, "findings");
+    for (size_t index = 0; index < report->count; index++) {
+        const struct finding *finding = &report->findings[index];
+        cli_text_add(&text, index == 0 ? "[{" : ",{");
+        cli_text_field_string(&text, "name", finding->name);
+        cli_text_field_string(&text, "status", verdict_words[finding->verdict]);
+        cli_text_field_string(&text, "value", finding->value);
+        cli_text_field_string(&text, "remedy", finding->remedy);
+        cli_text_add(&text, "}");
+    }
+    cli_text_add(&text, "]}\n");
+    if (!text.failed)
+        (void)fwrite(text.data, 1, text.size, stdout); /* checked by the caller's fflush */
+    cli_text_done(&text);
+}
+
+int cli_doctor(int argument_count, char **arguments)
+{
+    static char program[] = "toolring doctor"; /* for getopt's messages */
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    bool json = false, help = false, wrong = false;
+    int option;
+    arguments[0] = program;
+    while ((option = getopt_long(argument_count, arguments, "h", options, NULL)) >= 0) {
+        json = json || option == 'j';
+        help = help || option == 'h';
+        wrong = wrong || option == '?';
+    }
+    if (wrong || optind < argument_count) {
+        cli_say("see `toolring doctor --help`");
+        return CLI_EXIT_USAGE;
+    }
+    if (help)
+        return fputs(cli_help_doctor, stdout) < 0 || fflush(stdout) != 0 ? CLI_EXIT_INCOMPLETE : 0;
+    tr_machine machine;
+    static struct report report; /* 20 KiB, filled once */
+    int status = tr_machine_examine(&machine);
+    if (status < 0) {
+        cli_say("cannot examine this machine: %s", tr_error_message(status));
+        return CLI_EXIT_INCOMPLETE;
+    }
+    examine_ring(&report, &machine);
+    examine_processes(&report, &machine);
+    examine_limits(&report, &machine);
+    examine_engine(&report);
+    if (json)
+        print_json(&report, &machine);
+    else
+        print_table(&report);
+    if (fflush(stdout) != 0) {
+        cli_say("cannot write to standard output");
+        return CLI_EXIT_INCOMPLETE;
+    }
+    return can_run(&report) ? CLI_EXIT_OK : CLI_EXIT_INCOMPLETE;
+}

@@ -1,0 +1,48 @@
+/*
+ * main.c: the program `toolring`: picks the command.
+ *
+ * Thread: main. Calls run.c and doctor.c; nothing of the engine is touched before a command is
+ * chosen. Exit statuses: run.h.
+ */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <toolring.h>
+
+#include "doctor.h"
+#include "output.h"
+#include "run.h"
+#include "usage.h"
+
+/* Writes a text to standard output. Returns the exit status. */
+static int show(const char *text)
+{
+    if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
+        cli_say("cannot write to standard output");
+        return CLI_EXIT_INCOMPLETE;
+    }
+    return CLI_EXIT_OK;
+}
+
+int main(int argument_count, char **arguments)
+{
+    const char *command = argument_count > 1 ? arguments[1] : "";
+    json_object_seed(0); /* here, once: else the first of many threads would have to */
+    if (strcmp(command, "run") == 0)
+        return cli_run(argument_count - 1, arguments + 1);
+    if (strcmp(command, "doctor") == 0)
+        return cli_doctor(argument_count - 1, arguments + 1);
+    if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 ||
+        strcmp(command, "help") == 0)
+        return show(cli_help_program);
+    if (strcmp(command, "--version") == 0 || strcmp(command, "-V") == 0) {
+        char line[64];
+        (void)snprintf(line, sizeof(line), "toolring %s\n", tr_version()); /* it fits */
+        return show(line);
+    }
+    if (command[0] == '\0')
+        (void)fputs(cli_help_program, stderr); /* the exit status says what is wrong */
+    else
+        cli_say("unknown command \"%s\"; see `toolring --help`", command);
+    return CLI_EXIT_USAGE;
+}

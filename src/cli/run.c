@@ -1,0 +1,163 @@
+/*
+ * run.c: the command `toolring run`: opens everything in order, lets it run, closes it in reverse.
+ *
+ * Thread: main, which is the reader while the run lasts. Calls every other part of the command.
+ *
+ * Order: signals are blocked first (every later thread inherits that), then the manager, the queue,
+ * the threads. At the end of the input the reader waits until no call is left, then asks the control
+ * thread to close the manager; that ends the writer and the event thread, each after its last line.
+ *
+ * Invariants:
+ *  1. The manager is freed only when no thread of ours is left that could use it.
+ *  2. If its close had to leave a C function behind, it is not freed at all: the process ends anyway.
+ *  3. What could not be opened is said in words, with exit status 3; wrong usage is 2.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "run.h"
+
+enum { MESSAGE_ROOM = 1024, TOOLS_ROOM = 16 };
+
+static int open_manager(struct cli_run *run)
+{
+    char message[MESSAGE_ROOM] = "";
+    tr_config config = TR_CONFIG_INIT;
+    config.flags = run->arguments.no_threads ? TR_MANAGER_INLINE : 0;
+    config.workers = run->arguments.workers;
+    config.tasks_max = run->arguments.tasks_max;
+    config.tools_max = (uint32_t)cli_tools_count(&run->tools) + TOOLS_ROOM;
+    config.message = message;
+    config.message_size = sizeof(message);
+    int status = tr_manager_open(&config, &run->manager);
+    if (status < 0) {
+        cli_say("cannot start the engine: %s (%s)",
+                message[0] != '\0' ? message : tr_error_message(status), tr_error_name(status));
+        cli_say("`toolring doctor` examines this machine");
+    }
+    return status;
+}
+
+/* Opens what hangs on the manager. Returns 0, or an exit status after having said what is wrong. */
+static int open_parts(struct cli_run *run)
+{
+    const char *name = "";
+    int status = cli_tools_register(&run->tools, run->manager, &name);
+    if (status < 0) {
+        cli_say("cannot register tool \"%s\": %s", name,
+                status == TR_EEXIST ? "there is one of that name" : tr_error_message(status));
+        return CLI_EXIT_USAGE;
+    }
+    status = tr_queue_open(run->manager, &run->queue);
+    if (status == 0)
+        status = cli_book_init(&run->book, run->manager, run->queue);
+    if (status == 0 && run->arguments.events)
+        status = tr_reader_open(run->manager, NULL, &run->event_reader);
+    if (status == 0)
+        return 0;
+    cli_say("cannot start the engine: %s", tr_error_message(status));
+    return CLI_EXIT_ENGINE;
+}
+
+/* Starts the threads. If one cannot be started the process must end: the others are running. */
+static int start_threads(struct cli_run *run)
+{
+    int status = -pthread_create(&run->writer, NULL, cli_results_thread, run);
+    if (status == 0 && run->event_reader != NULL)
+        status = -pthread_create(&run->events, NULL, cli_events_thread, run);
+    if (status == 0)
+        status = cli_control_start(run);
+    if (status == 0)
+        return 0;
+    cli_say("cannot start a thread: %s", strerror(-status));
+    return CLI_EXIT_ENGINE;
+}
+
+static void finish(struct cli_run *run)
+{
+    cli_book_wait_idle(&run->book);
+    cli_control_stop(&run->control);
+    (void)pthread_join(run->writer, NULL); /* threads that were started, each joined once */
+    if (run->event_reader != NULL)
+        (void)pthread_join(run->events, NULL); /* as above */
+    cli_control_join(&run->control);
+}
+
+static int exit_status(struct cli_run *run)
+{
+    int status = cli_tally_exit_status(&run->tally);
+    if (cli_output_error(&run->output) != 0)
+        return CLI_EXIT_INCOMPLETE;
+    if (status == CLI_EXIT_OK && run->control.by_signal)
+        return CLI_EXIT_INCOMPLETE;
+    return status;
+}
+
+/* Everything from the open manager on. Returns the exit status. */
+static int run_engine(struct cli_run *run, int fd)
+{
+    int status = open_parts(run);
+    if (status != 0) {
+        (void)tr_manager_close(run->manager, 0); /* nothing was launched */
+        tr_manager_free(run->manager);
+        return status;
+    }
+    cli_tally_init(&run->tally);
+    cli_output_init(&run->output, run->arguments.quiet, run->control.stop_fd);
+    status = start_threads(run);
+    if (status != 0)
+        _exit(status);
+    cli_intake(run, fd);
+    finish(run);
+    if (!run->arguments.quiet)
+        cli_tally_summary(&run->tally);
+    status = exit_status(run);
+    if (run->control.close_status == TR_EBUSY) {
+        cli_say("a tool has not returned; its thread was left behind");
+        _exit(status == CLI_EXIT_OK ? CLI_EXIT_INCOMPLETE : status);
+    }
+    cli_book_done(&run->book);
+    tr_reader_close(run->event_reader);
+    tr_manager_free(run->manager);
+    cli_output_done(&run->output);
+    return status;
+}
+
+int cli_run(int argument_count, char **arguments)
+{
+    struct cli_run *run = calloc(1, sizeof(*run));
+    if (run == NULL) {
+        cli_say("out of memory");
+        return CLI_EXIT_ENGINE;
+    }
+    int fd = STDIN_FILENO;
+    int status = cli_arguments_read(argument_count, arguments, &run->arguments);
+    bool over = status != 0 || run->arguments.help;
+    if (!over && run->arguments.file != NULL) {
+        fd = open(run->arguments.file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            cli_say("cannot open %s: %s", run->arguments.file, strerror(errno));
+            status = CLI_EXIT_USAGE;
+        }
+    }
+    if (!over && status == 0)
+        status = cli_tools_load(&run->tools, run->arguments.tools, run->arguments.directory);
+    if (!over && status == 0) {
+        status = cli_control_open(&run->control);
+        if (status < 0) {
+            cli_say("cannot prepare for signals: %s", strerror(-status));
+            status = CLI_EXIT_ENGINE;
+        } else {
+            status = open_manager(run) < 0 ? CLI_EXIT_ENGINE : run_engine(run, fd);
+            cli_control_close(&run->control);
+        }
+    }
+    if (fd > STDERR_FILENO)
+        (void)close(fd); /* read only: nothing can be lost */
+    cli_tools_done(&run->tools);
+    free(run);
+    return status;
+}

@@ -1,0 +1,257 @@
+/*
+ * settle.c: see settle.h.
+ *
+ * Owner thread: whoever won the transition: a worker, the ring thread (timeouts), any host thread (cancel,
+ * interrupt, deny, tr_finish). Called by engine and host; calls arena, events, describe, parts/inbox.
+ *
+ * Invariants
+ *  1. Exactly one thread settles a task: the winner of the CAS to ENDED. So exactly one push of its `done`
+ *     item, on the channel fixed by the word that CAS wrote.
+ *  2. The terminal event is published before the push: after it the slot may be reused. The event
+ *     CONTINUE_REQUESTED comes after the push, made from a copy, so that who reacts finds the update.
+ *  3. Closed homes: closing sets `closed` (seq_cst), then empties the inbox; settling pushes (seq_cst),
+ *     then looks at `closed`. One sees the other, so nothing stays in the inbox of a closed turn. The
+ *     late discarder checks the home's id under the lane's lock, since the home may be another by then.
+ *     Items in a drain queue are sorted out by its consumer (batch.c).
+ *  4. Result memory and reason are freed when the host's hold goes; what the function may still read
+ *     (input) when the last hold goes.
+ *
+ * Complexity: O(1), one exchange on the channel, no lock, no allocation but for a reason text. Lines
+ * touched: task lines 0 and 1, the turn's read-mostly line, the channel's tail.
+ */
+#include "completion/settle.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "completion/describe.h"
+
+static tr_event_type terminal_event(uint64_t word)
+{
+    switch (tr__word_outcome(word)) {
+    case TR_OUTCOME_COMPLETED:
+        return TR_EVENT_COMPLETED;
+    case TR_OUTCOME_FAILED:
+        return TR_EVENT_FAILED;
+    case TR_OUTCOME_CANCELLED:
+        return TR_EVENT_CANCELLED;
+    case TR_OUTCOME_TIMED_OUT:
+        return TR_EVENT_TIMED_OUT;
+    case TR_OUTCOME_DENIED:
+        return TR_EVENT_DENIED;
+    default:
+        return TR_EVENT_LOST;
+    }
+}
+
+/* A copy of a reason, cut at a UTF-8 boundary; NULL if there is none, or no memory for it: an outcome is
+ * never lost for want of its explanation. */
+static char *copy_reason(const char *reason)
+{
+    if (reason == NULL || reason[0] == '\0') {
+        return NULL;
+    }
+    size_t size = strnlen(reason, TR_REASON_BYTES_MAX);
+    if (size == TR_REASON_BYTES_MAX) {
+        size--; /* room for the zero */
+        while (size > 0 && ((unsigned char)reason[size] & 0xC0u) == 0x80u) {
+            size--;
+        }
+    }
+    char *copy = (char *)tr__memory_take(size + 1);
+    if (copy != NULL) {
+        memcpy(copy, reason, size);
+        copy[size] = '\0';
+    }
+    return copy;
+}
+
+/* Where an item goes, fixed before the push: afterwards the task and its home may be gone. */
+struct way {
+    struct tr__inbox *out;
+    struct tr__inbox *own;   /* the home's: `out` unless it is bound to a queue */
+    tr__atomic_u32 *closed;  /* the home's flag, in type-stable memory */
+    const uint64_t *home_id; /* and its id */
+    uint64_t id;             /* as it was before the push */
+    struct tr__lane *lane;
+    uint32_t channel;
+};
+
+static struct way way_of(struct tr__completion *completion, struct tr__turn *turn, uint64_t word,
+                         bool to_turn)
+{
+    struct tr__session *session = turn->session;
+    /* relaxed: fixed while the home has tasks */
+    struct tr__lane *lane = &completion->registry.lanes[tr__load_relaxed(&turn->lane)];
+    if (to_turn || !tr__word_is_background(word)) {
+        struct way way = {turn->out, &turn->updates, &turn->closed, &turn->id, turn->id,
+                          lane,      TR_CHANNEL_TURN};
+        return way;
+    }
+    bool manual = (word & TR__TASK_MANUAL) != 0;
+    struct way way = {manual ? session->ready_out : session->loop_out,
+                      manual ? &session->ready : &session->loop,
+                      &session->discarded,
+                      &session->id,
+                      session->id,
+                      lane,
+                      manual ? TR_CHANNEL_READY : TR_CHANNEL_LOOP};
+    return way;
+}
+
+static void push(struct tr__completion *completion, struct tr__tally tally, struct tr__item *item,
+                 const struct way *way)
+{
+    item->channel = way->channel;
+    tr__inbox_push(way->out, &item->node);
+    if (way->out != way->own || tr__load_seq_cst(way->closed) == 0) { /* invariant 3 */
+        return;
+    }
+    /* The home may have been freed and opened again since the push: under its lane's lock its id tells. */
+    tr__lane_lock(way->lane);
+    if (*way->home_id == way->id && tr__load_relaxed(way->closed) != 0) {
+        tr__settle_discard(completion, tally, way->own);
+    }
+    tr__lane_unlock(way->lane);
+}
+
+void tr__settle(struct tr__completion *completion, struct tr__tally tally, struct tr__task *task,
+                struct tr__step step, const struct tr__ending *ending)
+{
+    TR_ASSERT(step.action == TR__ACTION_SETTLE);
+    TR_ASSERT(tr__word_state(step.word) == TR__TASK_ENDED);
+    uint64_t word = step.word;
+    tr__store_relaxed(&task->ended_ns, ending->now_ns); /* published by the push */
+    task->code = ending->code;
+    task->reason = copy_reason(ending->reason);
+    task->done.type = TR_ITEM_RESOLUTION;
+
+    bool wanted = (word & TR__TASK_PUBLISHING) != 0;
+    bool to_loop = tr__word_is_background(word) && (word & TR__TASK_MANUAL) == 0;
+    bool request = wanted && to_loop && (word & TR__TASK_REQUEST) != 0;
+    tr_event again;
+    if (wanted) {
+        tr__describe_event(completion, task, word, terminal_event(word), ending->now_ns, 0, 0);
+        if (request) {
+            again.sequence = 0;
+            again.time_ns = ending->now_ns;
+            again.type = TR_EVENT_CONTINUE_REQUESTED;
+            again.current = 0;
+            again.total = 0;
+            tr__describe(completion, task, word, &again.snapshot);
+        }
+        tr__task_published(task);
+    }
+    if ((word & TR__TASK_FOREIGN) != 0) {
+        tr__tally_add(tally, TR__COUNT_ABANDONED, 1);
+    }
+    tr__tally_add(tally, (enum tr__count)tr__word_outcome(word), 1);
+    if ((word & TR__TASK_INLINE) == 0) {
+        struct way way = way_of(completion, task->turn, word, false);
+        push(completion, tally, &task->done, &way);
+    }
+    tr__tally_add(tally, TR__COUNT_SETTLED, 1);
+    if (request) {
+        tr__events_publish(&completion->events, &again);
+    }
+    if (tally.shared) {
+        tr__gate_open(&completion->idle);
+    }
+}
+
+void tr__settle_detached(struct tr__completion *completion, struct tr__tally tally,
+                         struct tr__task *task, struct tr__step step, uint64_t now_ns)
+{
+    TR_ASSERT(step.action == TR__ACTION_DETACHED);
+    struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+    cold->detached.type = TR_ITEM_DETACHED;
+    cold->detached_ns = now_ns;
+    if ((step.word & TR__TASK_PUBLISHING) != 0) {
+        tr__describe_event(completion, task, step.word, TR_EVENT_DETACHED, now_ns, 0, 0);
+        tr__task_published(task);
+    }
+    tr__tally_add(tally, TR__COUNT_DETACHED, 1);
+    struct way way = way_of(completion, task->turn, step.word, true);
+    push(completion, tally, &cold->detached, &way);
+}
+
+void tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
+                         struct tr__turn *turn, uint64_t word)
+{
+    approval->item.type = TR_ITEM_APPROVAL;
+    struct way way = way_of(completion, turn, word, false);
+    push(completion, tr__completion_shared(completion), &approval->item, &way);
+}
+
+static void free_result(struct tr__completion *completion, struct tr__task *task)
+{
+    struct tr__arena_ref ref = {task->result, (struct tr__arena_origin *)task->result_origin,
+                                task->result_size};
+    tr__arena_give(&completion->arena, &ref);
+    tr__memory_give(task->reason);
+    task->result_origin = NULL;
+    task->reason = NULL;
+}
+
+static void free_inputs(struct tr__completion *completion, struct tr__task *task)
+{
+    if ((task->flags & TR__TASK_FLAG_INPUT_BORROWED) != 0) {
+        struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+        cold->input_release(cold->input_context, task->input, task->input_size);
+    }
+    if ((task->flags & TR__TASK_FLAG_IN_BLOCK) != 0) {
+        struct tr__arena_ref ref = {task->in, (struct tr__arena_origin *)task->in_origin, 0};
+        tr__arena_give(&completion->arena, &ref);
+    }
+    task->flags = 0;
+}
+
+void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, uint64_t hold)
+{
+    if ((hold & TR__TASK_HOLD_RESULT) != 0) {
+        free_result(completion, task);
+    }
+    if (tr__task_drop(task, hold)) {
+        free_inputs(completion, task);
+        tr__registry_recycle(&completion->registry, task);
+    }
+}
+
+void tr__settle_release(struct tr__completion *completion, struct tr__item *item)
+{
+    if (item->type == TR_ITEM_RESOLUTION) {
+        tr__settle_drop(completion, TR__CONTAINER_OF(item, struct tr__task, done),
+                        TR__TASK_HOLD_RESULT);
+        return;
+    }
+    if (item->type == TR_ITEM_DETACHED) {
+        struct tr__cold *cold = TR__CONTAINER_OF(item, struct tr__cold, detached);
+        uint32_t index = (uint32_t)(cold - completion->registry.cold);
+        struct tr__slot *slot = tr__slots_at(&completion->registry.tasks, index);
+        tr__settle_drop(completion, (struct tr__task *)(void *)slot, TR__TASK_HOLD_DETACH);
+        return;
+    }
+    TR_ASSERT(item->type == TR_ITEM_APPROVAL);
+    tr__memory_give(TR__CONTAINER_OF(item, struct tr__approval, item));
+}
+
+void tr__settle_discard(struct tr__completion *completion, struct tr__tally tally,
+                        struct tr__inbox *inbox)
+{
+    unsigned spins = 0;
+    while (!tr__token_try_take(&inbox->token)) {
+        tr__backoff(&spins);
+    }
+    struct tr__mpsc_node *node = NULL;
+    while ((node = tr__inbox_pop(inbox)) != NULL) {
+        struct tr__item *item = TR__CONTAINER_OF(node, struct tr__item, node);
+        if (item->type == TR_ITEM_RESOLUTION) {
+            tr__tally_add(tally, TR__COUNT_DISCARDED, 1);
+        }
+        tr__settle_release(completion, item);
+    }
+    tr__token_give(&inbox->token);
+}

@@ -1,0 +1,243 @@
+/*
+ * registry.c: lanes and task slots. Sessions and turns are in homes.c.
+ *
+ * Owner: plain fields of a lane, its sessions and turns: the holder of its lock. Called by completion,
+ * engine and host; calls parts and base.
+ *
+ * Invariants
+ *  1. A task's lane never changes while it is in use; its turn's slot outlives it.
+ *  2. tasks_used of all lanes together <= tasks_max: slots are the reservation that admission makes.
+ *  3. Lock order: never two lanes at once.
+ *  4. A released task is on its lane's `returned` stack until that lane reclaims; until then it still
+ *     counts in its turn's `tasks`.
+ *
+ * Complexity: taking and recycling O(1) amortised; rebalance O(lanes), only when a lane has run dry.
+ * Shared per call: the lane's lock line (launchers of that lane only). With more cores, launchers meet
+ * only if their sessions share one of the TR__LANES lanes.
+ *
+ * Rejected: per-thread slot caches. Host threads come and go, so caches would need destructors that race
+ * with closing, and the roster would still need a lock.
+ */
+#include "domain/registry.h"
+
+#include <string.h>
+
+#include <toolring/error.h>
+
+#include "base/assert.h"
+#include "base/memory.h"
+#include "domain/homes.h"
+
+static int init_slots(struct tr__registry *registry, const struct tr__registry_config *config)
+{
+    int error = tr__slots_init(&registry->tasks, sizeof(struct tr__task), config->tasks_max,
+                               TR__TAG_TASK);
+    if (error < 0) {
+        return error;
+    }
+    error =
+        tr__slots_init(&registry->turns, sizeof(struct tr__turn), config->turns_max, TR__TAG_TURN);
+    if (error < 0) {
+        goto free_tasks;
+    }
+    error = tr__slots_init(&registry->sessions, sizeof(struct tr__session), config->sessions_max,
+                           TR__TAG_SESSION);
+    if (error < 0) {
+        goto free_turns;
+    }
+    registry->cold_bytes = ((size_t)config->tasks_max + 1) * sizeof(struct tr__cold);
+    registry->cold = (struct tr__cold *)tr__memory_reserve(registry->cold_bytes);
+    if (registry->cold != NULL) {
+        return 0;
+    }
+    error = TR_ENOMEM;
+    tr__slots_done(&registry->sessions);
+free_turns:
+    tr__slots_done(&registry->turns);
+free_tasks:
+    tr__slots_done(&registry->tasks);
+    return error;
+}
+
+int tr__registry_init(struct tr__registry *registry, const struct tr__registry_config *config)
+{
+    memset((void *)registry, 0, sizeof(*registry));
+    int error = tr__toolbox_init(&registry->toolbox, config->tools_max);
+    if (error < 0) {
+        return error;
+    }
+    error = init_slots(registry, config);
+    if (error < 0) {
+        tr__toolbox_done(&registry->toolbox);
+        return error;
+    }
+    tr__gate_init(&registry->room);
+    for (uint32_t i = 0; i < TR__LANES; i++) {
+        struct tr__lane *lane = &registry->lanes[i];
+        (void)pthread_mutex_init(&lane->lock, NULL); /* a default mutex: cannot fail on Linux */
+        tr__slots_cache_init(&lane->tasks);
+        tr__slots_cache_init(&lane->turns);
+        tr__slots_cache_init(&lane->sessions);
+        lane->random = i * UINT32_C(2654435761) + 1;
+    }
+    return 0;
+}
+
+static void done_homes(struct tr__registry *registry)
+{
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->turns); i++) {
+        tr__turn_done((struct tr__turn *)(void *)tr__slots_at(&registry->turns, i));
+    }
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->sessions); i++) {
+        tr__session_done((struct tr__session *)(void *)tr__slots_at(&registry->sessions, i));
+    }
+}
+
+void tr__registry_done(struct tr__registry *registry)
+{
+    done_homes(registry);
+    for (uint32_t i = 0; i < TR__LANES; i++) {
+        (void)pthread_mutex_destroy(&registry->lanes[i].lock); /* nobody holds it */
+    }
+    tr__memory_unreserve(registry->cold, registry->cold_bytes);
+    tr__slots_done(&registry->sessions);
+    tr__slots_done(&registry->turns);
+    tr__slots_done(&registry->tasks);
+    tr__toolbox_done(&registry->toolbox);
+}
+
+void tr__lane_lock(struct tr__lane *lane)
+{
+    int error = pthread_mutex_lock(&lane->lock);
+    TR_ASSERT(error == 0); /* a default mutex fails only if it is corrupt */
+}
+
+void tr__lane_unlock(struct tr__lane *lane)
+{
+    int error = pthread_mutex_unlock(&lane->lock);
+    TR_ASSERT(error == 0);
+}
+
+static void account(struct tr__slot *slot, void *context)
+{
+    struct tr__lane *lane = (struct tr__lane *)context;
+    struct tr__task *task = (struct tr__task *)(void *)slot;
+    if (task->turn == NULL) {
+        return; /* brought here by a rebalance: accounted for where it was */
+    }
+    struct tr__turn *turn = task->turn;
+    task->turn = NULL;
+    TR_ASSERT(lane->tasks_used > 0);
+    lane->tasks_used--;
+    tr__turn_leave(turn, lane);
+}
+
+void tr__registry_reclaim(struct tr__registry *registry, struct tr__lane *lane)
+{
+    (void)tr__slots_reclaim(&registry->tasks, &lane->tasks, account, lane);
+}
+
+struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr__lane *lane)
+{
+    struct tr__slot *slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
+    if (slot == NULL) {
+        tr__registry_reclaim(registry, lane);
+        slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
+    }
+    if (slot == NULL) {
+        slot = tr__slots_take_fresh(&registry->tasks, &lane->tasks);
+    }
+    if (slot != NULL) {
+        lane->tasks_used++;
+    }
+    return (struct tr__task *)(void *)slot;
+}
+
+void tr__registry_untake_task(struct tr__registry *registry, struct tr__lane *lane,
+                              struct tr__task *task)
+{
+    TR_ASSERT(lane->tasks_used > 0);
+    lane->tasks_used--;
+    task->turn = NULL;
+    tr__slots_stale(&registry->tasks, &task->slot);
+    tr__slots_give(&registry->tasks, &lane->tasks, &task->slot);
+}
+
+static struct tr__slots *slots_of(struct tr__registry *registry, uint32_t kind)
+{
+    return kind == TR__TAG_TASK   ? &registry->tasks
+           : kind == TR__TAG_TURN ? &registry->turns
+                                  : &registry->sessions;
+}
+
+static struct tr__slots_cache *cache_of(struct tr__lane *lane, uint32_t kind)
+{
+    return kind == TR__TAG_TASK   ? &lane->tasks
+           : kind == TR__TAG_TURN ? &lane->turns
+                                  : &lane->sessions;
+}
+
+/* Moves half of what `from` has at hand to `to`; both caches stay consistent without a second lock
+ * because giving needs none. */
+static unsigned share(struct tr__registry *registry, struct tr__lane *from, struct tr__lane *to,
+                      uint32_t kind)
+{
+    struct tr__slots *slots = slots_of(registry, kind);
+    unsigned moved = 0;
+    tr__lane_lock(from);
+    /* Sees every slot returned before, also against a launcher that waits for room: a look by
+     * read-modify-write, as parts/gate asks for. */
+    (void)tr__fetch_or_seq_cst(&from->tasks.returned, 0u);
+    tr__registry_reclaim(registry, from);
+    if (kind != TR__TAG_TASK) {
+        (void)tr__slots_reclaim(slots, cache_of(from, kind), NULL, NULL);
+    }
+    if (from != to) {
+        unsigned want = cache_of(from, kind)->count / 2 + 1;
+        struct tr__slot *slot = NULL;
+        while (moved < want && (slot = tr__slots_take_local(slots, cache_of(from, kind))) != NULL) {
+            tr__slots_give(slots, cache_of(to, kind), slot);
+            moved++;
+        }
+    } else {
+        moved = cache_of(from, kind)->count;
+    }
+    tr__lane_unlock(from);
+    return moved;
+}
+
+bool tr__registry_rebalance(struct tr__registry *registry, struct tr__lane *lane, uint32_t kind)
+{
+    uint32_t self = (uint32_t)(lane - registry->lanes);
+    for (uint32_t i = 0; i < TR__LANES; i++) {
+        struct tr__lane *from = &registry->lanes[(self + i) % TR__LANES];
+        if (share(registry, from, lane, kind) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void tr__registry_recycle(struct tr__registry *registry, struct tr__task *task)
+{
+    struct tr__lane *lane = &registry->lanes[tr__load_relaxed(&task->lane)]; /* ours */
+    tr__slots_stale(&registry->tasks, &task->slot);
+    tr__slots_give(&registry->tasks, &lane->tasks, &task->slot);
+    tr__gate_open(&registry->room);
+}
+
+bool tr__registry_keep_foreground(void *registry, tr_task_id id)
+{
+    struct tr__task *task = tr__registry_task((struct tr__registry *)registry, id);
+    uint64_t word = task == NULL ? 0 : tr__task_word(task);
+    return task != NULL && TR__WORD_GENERATION(word) == TR__ID_GENERATION(id) &&
+           tr__word_is_live(word) && !tr__word_is_background(word);
+}
+
+bool tr__registry_keep_background(void *registry, tr_task_id id)
+{
+    struct tr__task *task = tr__registry_task((struct tr__registry *)registry, id);
+    uint64_t word = task == NULL ? 0 : tr__task_word(task);
+    return task != NULL && TR__WORD_GENERATION(word) == TR__ID_GENERATION(id) &&
+           tr__word_is_live(word) && tr__word_is_background(word);
+}

@@ -1,0 +1,102 @@
+/*
+ * spawner.h: starts child processes on threads of its own, "tr-spawn", because starting one blocks
+ * for hundreds of microseconds. Fork is never used: a host of gigabytes would pay for its page
+ * tables.
+ *
+ * The child leads a session and process group of its own, has default signal dispositions and an
+ * empty signal mask, no descriptors but 0, 1 and 2, and dies (SIGKILL) with the host.
+ */
+#ifndef TR__ENGINE_SPAWNER_H
+#define TR__ENGINE_SPAWNER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/atomic.h"
+#include "engine/op.h"
+#include "parts/inbox.h"
+
+/* Spawning serialises on the kernel's mmap lock: more threads gain nothing. */
+#define TR__SPAWNER_THREADS_MAX 4u
+
+/*
+ * A request, in the requester's memory; it belongs to the spawner from tr__spawner_post until
+ * `done`. Zero it before filling it in.
+ */
+struct tr__spawn {
+    struct tr__message message; /* the spawner's own */
+
+    /* What to run; borrowed until `done`. Exactly one of argv and shell. */
+    const char *const *argv;        /* NULL-ended; argv[0] without '/' is looked up in PATH */
+    const char *shell;              /* for /bin/sh -c */
+    const char *directory;          /* NULL: the host's */
+    const char *const *environment; /* "NAME=value" adds or replaces, "NAME" removes; may be NULL */
+    bool clear_environment;         /* start from nothing instead of the host's environment */
+    bool merge_error;               /* standard error goes where standard output goes */
+    bool want_input;                /* a pipe as standard input; else /dev/null */
+    bool die_with_thread;           /* SIGKILL when the spawning thread ends; post sets it */
+
+    /* On a spawner thread, its last touch of the request. */
+    void (*done)(struct tr__spawn *spawn);
+    void *owner; /* the requester's own */
+
+    /* Results. The parent's ends of pipes are O_NONBLOCK; all are O_CLOEXEC; -1 means none. */
+    int error; /* 0, or a negative TR_E code or errno; then there is no process and no descriptor */
+    pid_t pid; /* also its session and process group */
+    int process_fd;
+    int input_fd;
+    int output_fd;
+    int error_fd;
+};
+
+struct tr__spawner;
+
+struct tr__spawner_thread {
+    struct tr__inbox inbox;
+    struct tr__spawner *spawner;
+    struct tr__message stop;
+    void *stack; /* the child's until it has executed its program */
+    pthread_t thread;
+};
+
+struct tr__spawner {
+    struct tr__spawner_thread threads[TR__SPAWNER_THREADS_MAX];
+    uint32_t threads_count;
+    uint32_t processes_max;
+    TR__CACHE_ALIGNED tr__atomic_u32 processes; /* started and not reported reaped; any thread */
+    tr__atomic_u32 closing;                     /* requests are refused; written by close */
+    tr__atomic_u32 turn;                        /* whose turn it is, among several threads */
+};
+
+/*
+ * Starts `threads` threads (1 to TR__SPAWNER_THREADS_MAX; 0: the default). processes_max: 0 means
+ * the default. Returns 0, TR_EINVAL, TR_ENOMEM, or TR_EAGAIN when no thread could be made.
+ */
+int tr__spawner_open(struct tr__spawner *spawner, unsigned threads, unsigned processes_max);
+
+/*
+ * Any thread; never fails or blocks. Errors come back in the request: TR_EINVAL, TR_ELIMIT beyond
+ * processes_max, TR_ECANCELED while closing, TR_E2BIG, TR_ENOMEM, TR_EMFILE, TR_ENFILE, TR_EAGAIN
+ * (no more processes allowed by the system), or what chdir and exec answered (-ENOENT, -EACCES,
+ * ...).
+ */
+void tr__spawner_post(struct tr__spawner *spawner, struct tr__spawn *spawn);
+
+/* Any thread: one process that was started has been reaped. */
+void tr__spawner_reaped(struct tr__spawner *spawner);
+
+/*
+ * After everybody has stopped posting. Requests still queued are done with TR_ECANCELED; the
+ * threads are joined. Every process started must have ended, or it gets SIGKILL now.
+ */
+void tr__spawner_close(struct tr__spawner *spawner);
+
+/*
+ * The same in the calling thread: fills in the results, does not call `done`, counts nothing. The
+ * child outlives the calling thread unless die_with_thread is set. Returns spawn->error.
+ */
+int tr__spawn_now(struct tr__spawn *spawn);
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * Tests of the pool in parts/fiber: exhaustion, errors, the shrinking of a pool whose guards run
+ * out, and which stack pages stay resident.
+ */
+#include <sys/mman.h>
+
+#include <toolring/error.h>
+
+#include "base/atomic.h"
+#include "base/limits.h"
+#include "base/memory.h"
+#include "parts/fiber.h"
+#include "support/case.h"
+
+#define STACK_BYTES TR__FIBER_STACK_DEFAULT
+
+static struct tr__fiber_pool pool;
+
+static void prepare(unsigned fibers_max, size_t stack_bytes)
+{
+    CHECK_EQ_INT(tr__fiber_pool_init(&pool, fibers_max, stack_bytes), 0);
+}
+
+static void wait_once(void *argument)
+{
+    tr__fiber_suspend(argument);
+}
+
+/* Uses six pages of stack or more. */
+static void touch_pages(void *argument)
+{
+    volatile char block[6 * 4096];
+
+    for (size_t index = 0; index < sizeof(block); index += 512) {
+        block[index] = 1;
+    }
+    tr__fiber_suspend(argument);
+}
+
+static unsigned resident_pages(const struct tr__fiber_pool *of, unsigned index)
+{
+    unsigned char pages[64];
+    size_t usable_bytes = of->stack_bytes - of->page_bytes;
+    unsigned resident = 0;
+
+    CHECK(usable_bytes / of->page_bytes <= sizeof(pages));
+    CHECK(mincore(of->stacks + index * of->stack_bytes + of->page_bytes, usable_bytes, pages) == 0);
+    for (size_t page = 0; page < usable_bytes / of->page_bytes; page++) {
+        resident += pages[page] & 1u;
+    }
+    return resident;
+}
+
+CASE(fiber_pool, free_stacks_beyond_the_bound_are_emptied)
+{
+    enum {
+        COUNT = 10,
+        WARM = 3
+    };
+    struct tr__fiber *fibers[COUNT];
+
+    prepare(COUNT, STACK_BYTES);
+    pool.warm_max = WARM;
+    for (unsigned run = 0; run < 3; run++) {
+        for (unsigned index = 0; index < COUNT; index++) {
+            fibers[index] = tr__fiber_take(&pool, NULL);
+            CHECK(fibers[index] != NULL);
+            tr__fiber_start(fibers[index], touch_pages, fibers[index]);
+            CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_SUSPENDED);
+        }
+        CHECK(tr__fiber_take(&pool, NULL) == NULL);
+        for (unsigned index = 0; index < COUNT; index++) {
+            CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_FINISHED);
+            tr__fiber_give(&pool, NULL, fibers[index]);
+        }
+        unsigned warm = 0;
+        for (unsigned index = 0; index < COUNT; index++) {
+            warm += resident_pages(&pool, index) != 0;
+        }
+        CHECK_EQ_INT(warm, WARM);
+        CHECK_EQ_INT(pool.warm_count, WARM);
+        CHECK_EQ_INT(pool.free_count, COUNT);
+    }
+    /* The next one taken is a warm one. */
+    struct tr__fiber *fiber = tr__fiber_take(&pool, NULL);
+    CHECK_EQ_INT(pool.warm_count, WARM - 1);
+    tr__fiber_give(&pool, NULL, fiber);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, a_waiting_fiber_holds_one_page)
+{
+    enum {
+        COUNT = 50
+    };
+    struct tr__fiber *fibers[COUNT];
+    unsigned resident = 0;
+
+    prepare(COUNT, STACK_BYTES);
+    for (unsigned index = 0; index < COUNT; index++) {
+        fibers[index] = tr__fiber_take(&pool, NULL);
+        tr__fiber_start(fibers[index], wait_once, fibers[index]);
+        (void)tr__fiber_resume(fibers[index]);
+    }
+    for (unsigned index = 0; index < COUNT; index++) {
+        resident += resident_pages(&pool, index);
+    }
+#if !defined(TR__WITH_ASAN) && !defined(TR__WITH_TSAN) /* their frames are larger */
+    CHECK_EQ_INT(resident, COUNT);
+#endif
+    CHECK(resident >= COUNT);
+    for (unsigned index = 0; index < COUNT; index++) {
+        CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_FINISHED);
+        tr__fiber_give(&pool, NULL, fibers[index]);
+    }
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, exhaustion_and_recovery)
+{
+    enum {
+        COUNT = 21
+    };
+    struct tr__fiber *fibers[COUNT];
+    struct tr__fiber_cache cache = {0};
+
+    prepare(COUNT, STACK_BYTES);
+    for (unsigned run = 0; run < 5; run++) {
+        for (unsigned index = 0; index < COUNT; index++) {
+            fibers[index] = tr__fiber_take(&pool, &cache);
+            CHECK(fibers[index] != NULL);
+            for (unsigned other = 0; other < index; other++) {
+                CHECK(fibers[index] != fibers[other]);
+            }
+        }
+        CHECK(tr__fiber_take(&pool, &cache) == NULL);
+        CHECK(tr__fiber_take(&pool, NULL) == NULL);
+        CHECK_EQ_INT(tr__fiber_pool_used(&pool), COUNT);
+        tr__fiber_give(&pool, &cache, fibers[7]);
+        struct tr__fiber *again = tr__fiber_take(&pool, &cache);
+        CHECK(again == fibers[7]);
+        for (unsigned index = 0; index < COUNT; index++) {
+            tr__fiber_give(&pool, &cache, fibers[index]);
+            CHECK(cache.count < 2 * TR__FIBER_BATCH);
+        }
+    }
+    tr__fiber_cache_flush(&pool, &cache);
+    tr__fiber_cache_flush(&pool, &cache);
+    CHECK_EQ_INT(cache.count, 0);
+    CHECK_EQ_INT(tr__fiber_pool_used(&pool), 0);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, bad_sizes_and_no_memory)
+{
+    CHECK_EQ_INT(tr__fiber_pool_init(&pool, 0, STACK_BYTES), TR_EINVAL);
+    CHECK_EQ_INT(tr__fiber_pool_init(&pool, 1, SIZE_MAX), TR_EINVAL);
+    CHECK_EQ_INT(tr__fiber_pool_init(&pool, UINT32_MAX, SIZE_MAX / UINT32_MAX), TR_EINVAL);
+    for (long request = 1; request <= 2; request++) {
+        tr__memory_fail_after(request);
+        CHECK_EQ_INT(tr__fiber_pool_init(&pool, 8, STACK_BYTES), TR_ENOMEM);
+    }
+    tr__memory_fail_after(-1);
+    prepare(1, 1);
+    CHECK_EQ_INT(pool.stack_bytes, TR__FIBER_STACK_MIN);
+    tr__fiber_pool_done(&pool);
+    prepare(1, TR__FIBER_STACK_MIN + 1);
+    CHECK_EQ_INT(pool.stack_bytes, TR__FIBER_STACK_MIN + pool.page_bytes);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, protected_guards_shrink_the_pool)
+{
+    enum {
+        ASKED = TR__FIBER_PROTECT_MAX + 10
+    };
+    static struct tr__fiber *fibers[ASKED];
+    struct tr__fiber_cache cache = {0};
+    unsigned count = 0;
+
+    prepare(ASKED, TR__FIBER_STACK_MIN);
+    pool.guard = TR__FIBER_GUARD_PROTECT;
+    while (count < ASKED && (fibers[count] = tr__fiber_take(&pool, &cache)) != NULL) {
+        count += 1;
+    }
+    CHECK(count > 100);
+    CHECK(count <= TR__FIBER_PROTECT_MAX);
+    CHECK_EQ_INT(pool.limit, count);
+    for (unsigned index = 0; index < count; index++) {
+        tr__fiber_give(&pool, &cache, fibers[index]);
+    }
+    for (unsigned index = 0; index < count; index++) {
+        CHECK(tr__fiber_take(&pool, &cache) != NULL);
+    }
+    CHECK(tr__fiber_take(&pool, &cache) == NULL);
+    for (unsigned index = 0; index < count; index++) {
+        tr__fiber_give(&pool, &cache, fibers[index]);
+    }
+    tr__fiber_cache_flush(&pool, &cache);
+    tr__fiber_pool_done(&pool);
+}
