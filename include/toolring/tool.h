@@ -5,9 +5,9 @@
  *
  * Three styles of function:
  *  - plain: computes, sets a result, returns. It may block; the engine then starts a substitute.
- *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own. tr_sleep, tr_io_wait,
- *    tr_process … suspend it and free the worker. It may continue on another thread: keep no lock
- *    and no thread-local address (errno's included) across an awaiting call.
+ *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own. tr_sleep,
+ *    tr_io_wait, tr_process … suspend it and free the worker. It may continue on another thread:
+ *    keep no lock and no thread-local address (errno's included) across an awaiting call.
  *  - deferred: returns TR_DEFERRED; anybody ends the call later with tr_finish.
  *
  * Awaiting functions called outside a TR_TOOL_AWAITING function's own stack (a plain tool, an
@@ -115,12 +115,32 @@ TR_EXPORT bool tr_call_is_cancelled(const tr_call *call);
 TR_EXPORT void tr_call_progress(tr_call *call, uint64_t current, uint64_t total);
 
 /**
+ * Tells readers of the event log how many bytes of output the call has produced so far, and
+ * restarts its idle timeout. tr_process does it by itself.
+ * @param call the call
+ * @param bytes all bytes so far, of every stream
+ * @threads tool; never blocks
+ * @since 0.1
+ */
+TR_EXPORT void tr_call_output(tr_call *call, uint64_t bytes);
+
+/**
+ * How long the manager lets something that was asked to stop go on before it is ended by force.
+ * @param call the call
+ * @return nanoseconds
+ * @threads tool; never blocks
+ * @since 0.1
+ */
+TR_EXPORT uint64_t tr_call_cancel_grace(const tr_call *call);
+
+/**
  * Sets the result by copying. A later tr_result_… replaces it.
  * @param call the call
  * @param data first byte
  * @param size bytes, 0 to the manager's `result_bytes_max`
  * @return 0
- * @errors TR_ELIMIT the result is larger than allowed; TR_ENOMEM no memory
+ * @errors TR_EINVAL a NULL argument; TR_ELIMIT the result is larger than allowed; TR_ENOMEM no
+ *         memory. An earlier result stays then
  * @threads tool; never blocks
  * @ownership `data` is borrowed during the call and copied
  * @since 0.1
@@ -133,7 +153,8 @@ TR_EXPORT int tr_result_copy(tr_call *call, const void *data, size_t size);
  * @param size bytes wanted, 1 to the manager's `result_bytes_max`
  * @param ret_data receives the room, aligned for any type
  * @return 0
- * @errors TR_EINVAL `size` is 0; TR_ELIMIT larger than allowed; TR_ENOMEM no memory
+ * @errors TR_EINVAL `size` is 0 or an argument NULL; TR_ELIMIT larger than allowed; TR_ENOMEM no
+ *         memory
  * @threads tool; never blocks
  * @ownership the room belongs to the call; write to it until tr_result_commit or the return
  * @since 0.1
@@ -160,7 +181,8 @@ TR_EXPORT int tr_result_commit(tr_call *call, size_t size);
  *        result is replaced or discarded; NULL for memory that needs none
  * @param context passed to `release`
  * @return 0
- * @errors TR_ELIMIT larger than allowed; TR_ENOMEM no memory; the buffer stays the caller's
+ * @errors TR_EINVAL a NULL argument; TR_ELIMIT larger than allowed; TR_ENOMEM no memory; the buffer
+ *         stays the caller's
  * @threads tool; never blocks
  * @ownership on success the buffer is the library's until `release` runs
  * @since 0.1
@@ -192,8 +214,9 @@ TR_EXPORT tr_deferred tr_call_defer(const tr_call *call);
  * @param data first byte of the result
  * @param size bytes, 0 to the manager's `result_bytes_max`
  * @return 0
- * @errors TR_EINVAL `status` is positive; TR_ENOENT no such task any more; TR_EALREADY it has
- *         ended; TR_ELIMIT the result is too large; TR_ENOMEM no memory, nothing has changed
+ * @errors TR_EINVAL `status` is positive or an argument NULL; TR_ENOENT no such task any more;
+ *         TR_EALREADY it has ended; TR_ELIMIT the result is too large; TR_ENOMEM no memory, nothing
+ *         has changed
  * @threads any, also a signal-free callback of another library; never blocks
  * @ownership `data` is borrowed during the call and copied
  * @since 0.1
@@ -211,19 +234,19 @@ TR_EXPORT int tr_finish(tr_deferred deferred, int status, const void *data, size
  */
 TR_EXPORT int tr_sleep(tr_call *call, uint64_t duration_ns);
 
-/** tr_io_wait flag: go on waiting although the call was asked to stop (for cleaning up). @since 0.1 */
+/** tr_io_wait flag: go on waiting although the call was asked to stop (to clean up). @since 0.1 */
 #define TR_IO_SHIELD UINT32_C(1)
 
 /**
- * One I/O request, in memory of the tool's. From a successful tr_io_read, tr_io_write, tr_io_poll or
- * tr_io_timer until tr_io_wait has returned it, request and buffer belong to the engine and must
- * stay where they are: a function must not return while a request of its is under way. `user` and
- * `result` are for the tool. @since 0.1
+ * One I/O request, in memory of the tool's. From a successful tr_io_read, tr_io_write, tr_io_poll
+ * or tr_io_timer until tr_io_wait has returned it, request and buffer belong to the engine and
+ * must stay where they are: a function must not return while a request of its is under way.
+ * `user` and `result` are for the tool. @since 0.1
  */
 typedef struct tr_io {
-    int64_t result;       /**< bytes, poll events, 0, or a negative code; set when returned */
-    void *user;           /**< the tool's own; never touched */
-    uint64_t engine[22];  /**< the engine's own */
+    int64_t result;      /**< bytes, poll events, 0, or a negative code; set when returned */
+    void *user;          /**< the tool's own; never touched */
+    uint64_t engine[22]; /**< the engine's own */
 } tr_io;
 
 /**
@@ -289,6 +312,7 @@ TR_EXPORT int tr_io_timer(tr_call *call, tr_io *io, uint64_t duration_ns);
  * @param call the call
  * @param io a request under way; one that was already returned is left alone
  * @threads tool; never blocks
+ * @ownership `io` stays the engine's until tr_io_wait returns it
  * @since 0.1
  */
 TR_EXPORT void tr_io_cancel(tr_call *call, tr_io *io);
@@ -300,12 +324,31 @@ TR_EXPORT void tr_io_cancel(tr_call *call, tr_io *io);
  * @param ret_io receives the request that is done
  * @return 0
  * @errors TR_ECANCELED the call was asked to stop (not with TR_IO_SHIELD): requests are still under
- *         way; cancel them and wait on with TR_IO_SHIELD. TR_ESTATE no request is under way
+ *         way; cancel them and wait on with TR_IO_SHIELD. TR_ESTATE no request is under way.
+ *         TR_EINVAL bad arguments
  * @threads tool; awaits
  * @ownership `*ret_io` is the tool's again
  * @since 0.1
  */
 TR_EXPORT int tr_io_wait(tr_call *call, uint32_t flags, tr_io **ret_io);
+
+/**
+ * Waits until one of the given requests is done, and leaves all others of the call alone: so a
+ * helper can await its own requests while its caller's are under way. tr_sleep and tr_process do
+ * that.
+ * @param call the call
+ * @param flags 0 or TR_IO_SHIELD
+ * @param ios the requests; each was started once or is all zero; those not under way are skipped
+ * @param count how many, at least 1
+ * @param ret_io receives the first of them that is done
+ * @return 0
+ * @errors TR_ECANCELED and TR_ESTATE as tr_io_wait; TR_EINVAL bad arguments
+ * @threads tool; awaits
+ * @ownership `*ret_io` is the tool's again; `ios` is borrowed during the call
+ * @since 0.1
+ */
+TR_EXPORT int tr_io_wait_for(tr_call *call, uint32_t flags, tr_io *const *ios, size_t count,
+                             tr_io **ret_io);
 
 TR_END_DECLS
 

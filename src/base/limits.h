@@ -44,21 +44,19 @@
 /* Six times the 10 000 sessions of the largest workload; an idle one costs one slot. */
 #define TR__SESSIONS_MAX TR__INDEX_MAX
 #define TR__SESSIONS_DEFAULT 65536u
-/* No model is offered more than some hundred tools; a bound keeps the name table fixed in size. */
-#define TR__TOOLS_MAX 1024u
 
-/* ---- texts and bytes of the host's ---- */
+/* ---- tools and queues ---- */
 
-/* What the model vendors accept as the name of a function: 64 characters. */
-#define TR__TOOL_NAME_MAX 64u
-/* Vendors' call ids have 24 to 64 characters; twice that leaves room for a prefix of the host's. */
-#define TR__CALL_ID_MAX 128u
-/* For display only: a UUID with a prefix fits three times. */
-#define TR__LABEL_MAX 128u
-/* Metadata is copied into every event snapshot: kept small unless asked for. */
-#define TR__METADATA_DEFAULT 1024u
-/* The most a host can ask for: beyond 64 KiB it is payload and belongs into the input. */
-#define TR__METADATA_MAX 65536u
+/* Agents offer a model dozens of tools, large hosts some hundreds. */
+#define TR__TOOLS_DEFAULT 1024u
+/* The tool's index takes 16 bits of a task's record. */
+#define TR__TOOLS_MAX 65535u
+/* One per consuming thread, and threads are few. */
+#define TR__QUEUES_DEFAULT 64u
+#define TR__QUEUES_MAX 4096u
+
+/* ---- bytes of the host's (texts: toolring/types.h) ---- */
+
 /* A model's longest answer is under 1 MiB; files pasted into a call make up the rest. */
 #define TR__INPUT_DEFAULT (UINT64_C(16) << 20)
 /* Keeps every size within 32 bits with room to spare. */
@@ -67,9 +65,6 @@
 #define TR__OUTPUT_CAP_DEFAULT (UINT64_C(1) << 20)
 /* A cap is per task and reserved against the budget, so it is bounded like the input. */
 #define TR__OUTPUT_CAP_MAX (UINT64_C(1) << 30)
-/* A sentence or two for a human: why a call was cancelled or denied, what is to be approved. */
-#define TR__REASON_MAX 256u
-#define TR__SUMMARY_MAX 256u
 
 /* ---- threads ---- */
 
@@ -84,23 +79,22 @@
 #define TR__SUBSTITUTES_MAX 256u
 /* Launching threads spread over this many free lists, so that two rarely meet on a lock. */
 #define TR__LANES 16u
-/* Spawning serialises on the kernel's mmap lock anyway: a second thread gained nothing. */
+/* Keeps the blocking of a spawn away from the ring; one manages thousands of processes a second. */
 #define TR__SPAWNERS 1u
 
 /* ---- storage ---- */
 
 /* One shared fetch_add per 64 first uses of a slot: its cost disappears. */
 #define TR__SLOTS_CHUNK 64u
-/* Most inputs and results are shorter; one and a half cache lines keep a task's record at 256 B. */
-#define TR__INLINE_INPUT_BYTES 96u
-#define TR__INLINE_RESULT_BYTES 96u
 /* A chunk lives until its last result is drained: small enough to waste little, 680 results of 96
  * B. */
 #define TR__ARENA_CHUNK_BYTES 65536u
 /* From here a result gets a block of its own, so that no chunk loses more than 1/16 at its end. */
 #define TR__ARENA_BIG_BYTES 4096u
-/* Resolutions in one drained batch: the fixed cost is spread thin, latency stays below 100 us. */
+/* Resolutions in one drained batch: the fixed cost is spread thin, one batch stays readable. */
 #define TR__BATCH_MAX 1024u
+/* Calls of one tr_launch_batch: more than any bound on tasks that fits into memory with comfort. */
+#define TR__BATCH_LAUNCH_MAX 1048576u
 
 /* ---- events ---- */
 
@@ -109,7 +103,9 @@
 /* One million events is 128 MiB: who falls further behind should resynchronise by a listing. */
 #define TR__EVENTS_MAX 1048576u
 /* Readers' cursors are scanned when one of them must be woken: a bound keeps the scan short. */
-#define TR__READERS_MAX 64u
+#define TR__READERS_DEFAULT 64u
+/* Each costs two cache lines and a look per event while it sleeps; nobody reads with more. */
+#define TR__READERS_MAX 1024u
 
 /* ---- ring and timers ---- */
 
@@ -118,7 +114,10 @@
 /* Operations in flight and their cancels together stay below this, so completions never overflow.
  */
 #define TR__RING_CQ_ENTRIES 8192u
-/* Messages taken per round, so that completions and timers are looked at every 50 us or so. */
+/* Below 64, ops and their cancels crowd each other; above 32 768 the kernel clamps. */
+#define TR__RING_CQ_MIN 64u
+#define TR__RING_CQ_MAX 32768u
+/* Messages taken per round, so that a flood of them never keeps completions and timers waiting. */
 #define TR__RING_INBOX_BATCH 256u
 /* Deadlines of tools are human-scale; a finer tick wakes the ring more often for nothing. */
 #define TR__WHEEL_TICK_NS (UINT64_C(1) * 1000000u)
@@ -132,7 +131,14 @@
 /* Half of vm.max_map_count / 2, the number that still works where guards split the mappings. */
 #define TR__FIBERS_DEFAULT 16384u
 
+/* One address space holds 64 GiB of the smallest stacks; the kernel's page tables set the price. */
+#define TR__FIBERS_MAX 1048576u
+#define TR__FIBER_STACK_MAX (8u << 20)
+
 /* ---- times ---- */
+
+/* How long close waits for a C function that does not look, and an interrupt for one that cleans up. */
+#define TR__ABANDON_WAIT_DEFAULT_NS (UINT64_C(2) * 1000000000u)
 
 /* A tool that keeps its worker longer than this gets a substitute beside it. */
 #define TR__SLICE_DEFAULT_NS (UINT64_C(10) * 1000000u)
@@ -145,6 +151,17 @@
 /* Three descriptors each: with the host's own they fit into a raised RLIMIT_NOFILE of 4096. */
 #define TR__PROCESSES_DEFAULT 1024u
 
+/* As many as a machine's default kernel.pid_max (32 768) holds, twice. */
+#define TR__PROCESSES_MAX 65536u
+
+/* ---- memory ---- */
+
+/* One result: a captured stream of the largest cap with room for its encoding. */
+#define TR__RESULT_DEFAULT (UINT64_C(64) << 20)
+#define TR__RESULT_MAX (UINT64_C(1) << 30)
+/* Inputs and results held: beyond, launches are refused. */
+#define TR__BYTES_DEFAULT (UINT64_C(1) << 30)
+
 /* ---- proofs ---- */
 
 #define TR__IS_POWER_OF_TWO(n) ((n) != 0 && ((n) & ((n)-1u)) == 0)
@@ -155,7 +172,6 @@ TR_STATIC(TR__TASKS_MAX == (1u << 24) - 2u, "index 0 and all-ones are reserved")
 TR_STATIC(TR__TASKS_DEFAULT <= TR__TASKS_MAX, "default within bound");
 TR_STATIC(TR__TURNS_DEFAULT <= TR__TURNS_MAX, "default within bound");
 TR_STATIC(TR__SESSIONS_DEFAULT <= TR__SESSIONS_MAX, "default within bound");
-TR_STATIC(TR__METADATA_DEFAULT <= TR__METADATA_MAX, "default within bound");
 TR_STATIC(TR__INPUT_DEFAULT <= TR__INPUT_MAX, "default within bound");
 TR_STATIC(TR__OUTPUT_CAP_DEFAULT <= TR__OUTPUT_CAP_MAX, "default within bound");
 TR_STATIC(TR__INPUT_MAX <= UINT32_MAX / 2 && TR__OUTPUT_CAP_MAX <= UINT32_MAX / 2,
@@ -167,13 +183,11 @@ TR_STATIC(TR__IS_POWER_OF_TWO(TR__LANES), "a lane is chosen by masking");
 TR_STATIC(TR__INDEX_MAX + (TR__WORKERS_MAX + TR__SUBSTITUTES_MAX + 4096u) * TR__SLOTS_CHUNK <
               UINT32_MAX,
           "claims past the end by every thread at once do not wrap the count of fresh slots");
-TR_STATIC(TR__INLINE_RESULT_BYTES < TR__ARENA_BIG_BYTES, "inline, chunk, own block: in that order");
 TR_STATIC(TR__ARENA_BIG_BYTES * 16u <= TR__ARENA_CHUNK_BYTES, "a chunk wastes at most 1/16");
 TR_STATIC(TR__IS_POWER_OF_TWO(TR__ARENA_CHUNK_BYTES), "chunks are found by masking an address");
 TR_STATIC(TR__IS_POWER_OF_TWO(TR__EVENTS_DEFAULT) && TR__IS_POWER_OF_TWO(TR__EVENTS_MAX) &&
               TR__EVENTS_DEFAULT <= TR__EVENTS_MAX,
           "the event log is indexed by masking");
-TR_STATIC(TR__READERS_MAX <= 64, "readers are one 64-bit word");
 TR_STATIC(TR__IS_POWER_OF_TWO(TR__RING_SQ_ENTRIES) && TR__IS_POWER_OF_TWO(TR__RING_CQ_ENTRIES),
           "the kernel rounds ring sizes to powers of two");
 TR_STATIC(TR__RING_CQ_ENTRIES >= 2u * TR__RING_SQ_ENTRIES, "an operation and its cancel both fit");

@@ -49,7 +49,7 @@ struct tr__probe {
     char cgroup_path[TR__PROBE_PATH_BYTES];
 };
 
-/* Finds everything out; takes about a millisecond. */
+/* Finds everything out; takes a quarter of a millisecond. */
 void tr__probe_run(struct tr__probe *ret_probe);
 
 /* Whether io_uring knows an opcode (IORING_OP_*). */

@@ -1,7 +1,8 @@
 /*
  * arguments.c: the command line of `toolring run`.
  *
- * Thread: main, before anything is opened. What is wrong is said here, in words that name the option.
+ * Thread: main, before anything is opened. What is wrong is said here, in words that name the
+ * option.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,9 +19,11 @@ enum {
     OPTION_EVENTS,
     OPTION_WORKERS,
     OPTION_TASKS_MAX,
+    OPTION_PROCESSES_MAX,
     OPTION_INLINE,
     WORKERS_MAX = 64,     /* tr_config.workers */
     TASKS_MAX = 16777214, /* tr_config.tasks_max */
+    PROCESSES_MAX = 65535 /* tr_config.processes_max, less one for an inline call */
 };
 
 static const struct option options[] = {
@@ -30,6 +33,7 @@ static const struct option options[] = {
     {"quiet", no_argument, NULL, 'q'},
     {"workers", required_argument, NULL, OPTION_WORKERS},
     {"tasks-max", required_argument, NULL, OPTION_TASKS_MAX},
+    {"processes-max", required_argument, NULL, OPTION_PROCESSES_MAX},
     {"inline", no_argument, NULL, OPTION_INLINE},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -69,6 +73,8 @@ static bool take_option(int option, struct cli_arguments *arguments)
         return read_number("--workers", optarg, WORKERS_MAX, &arguments->workers);
     case OPTION_TASKS_MAX:
         return read_number("--tasks-max", optarg, TASKS_MAX, &arguments->tasks_max);
+    case OPTION_PROCESSES_MAX:
+        return read_number("--processes-max", optarg, PROCESSES_MAX, &arguments->processes_max);
     case OPTION_INLINE:
         arguments->no_threads = true;
         return true;

@@ -5,10 +5,10 @@
  * interrupts and stops; the event thread asks for labels. All under `lock`, which is never held
  * across a launch (a launch may wait for room that only the writer can make).
  *
- * A call is freed only when both the reader has come back from the launch (`launching`) and the writer
- * has written its line (`resolved`): the line may be written before the launch returns. It is then
- * remembered as ended, so that a cancel that comes too late is told apart from a wrong call id; the
- * oldest of more than ENDED_KEPT is forgotten.
+ * A call is freed only when both the reader has come back from the launch (`launching`) and the
+ * writer has written its line (`resolved`): the line may be written before the launch returns.
+ * It is then remembered as ended, so that a cancel that comes too late is told apart from a
+ * wrong call id; the oldest of more than ENDED_KEPT is forgotten.
  *
  * Invariants:
  *  1. live_count = calls entered - calls refused - resolutions settled; a turn's likewise.
@@ -27,7 +27,11 @@
 
 #include "places.h"
 
-enum { ENDED_KEPT = 16384, MILLISECONDS = 1000, NANOSECONDS_PER_MILLISECOND = 1000000 };
+enum {
+    ENDED_KEPT = 16384,
+    MILLISECONDS = 1000,
+    NANOSECONDS_PER_MILLISECOND = 1000000
+};
 
 int cli_book_init(struct cli_book *book, tr_manager *manager, tr_queue *queue)
 {

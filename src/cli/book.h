@@ -15,9 +15,9 @@ struct cli_session {
     struct cli_index_entry by_label; /**< in cli_book.sessions */
     struct cli_session *idle_before; /**< neighbours in the list of sessions without turns */
     struct cli_session *idle_after;
-    uint64_t serial;                 /**< never used twice; part of the keys of its turns and calls */
-    tr_session_id id;                /**< in the engine */
-    size_t turn_count;               /**< its turns that are open */
+    uint64_t serial;   /**< never used twice; part of the keys of its turns and calls */
+    tr_session_id id;  /**< in the engine */
+    size_t turn_count; /**< its turns that are open */
     char label[TR_LABEL_BYTES_MAX + 1];
 };
 
@@ -28,11 +28,11 @@ struct cli_turn {
     struct cli_index_entry by_id;   /**< in cli_book.turns_by_id: engine id */
     struct cli_turn *idle_before;   /**< neighbours in the list of turns without calls */
     struct cli_turn *idle_after;
-    struct cli_session *session;    /**< its session */
-    tr_turn_id id;                  /**< in the engine */
-    size_t live_count;              /**< calls whose result line is not written */
-    size_t front_count;             /**< those of them the turn waits for */
-    bool is_latest;                 /**< the turn used last of all with this label */
+    struct cli_session *session; /**< its session */
+    tr_turn_id id;               /**< in the engine */
+    size_t live_count;           /**< calls whose result line is not written */
+    size_t front_count;          /**< those of them the turn waits for */
+    bool is_latest;              /**< the turn used last of all with this label */
     char label[TR_LABEL_BYTES_MAX + 1];
 };
 
@@ -65,20 +65,20 @@ enum cli_wait {
 /** The book. Every field is guarded by `lock`. */
 struct cli_book {
     pthread_mutex_t lock;
-    pthread_cond_t changed;         /**< only the reader sleeps on it */
+    pthread_cond_t changed; /**< only the reader sleeps on it */
     tr_manager *manager;
-    tr_queue *queue;                /**< every session is bound to it */
+    tr_queue *queue; /**< every session is bound to it */
     struct cli_index sessions, turns, turns_latest, turns_by_id, calls, calls_latest;
     struct cli_session sessions_idle; /**< head of a ring */
-    struct cli_turn turns_idle;     /**< head of a ring, idle longest first */
-    struct cli_call *ended_first;   /**< remembered ended calls, oldest first */
+    struct cli_turn turns_idle;       /**< head of a ring, idle longest first */
+    struct cli_call *ended_first;     /**< remembered ended calls, oldest first */
     struct cli_call *ended_last;
     size_t sessions_idle_count, turns_idle_count, ended_count;
-    size_t live_count;              /**< calls accepted whose line is not written */
-    uint64_t serial;                /**< last serial number given */
-    enum cli_wait waiting;          /**< what the reader sleeps for */
-    struct cli_turn *waiting_turn;  /**< for CLI_WAIT_TURN */
-    bool stopped;                   /**< no further intake; every sleep ends */
+    size_t live_count;             /**< calls accepted whose line is not written */
+    uint64_t serial;               /**< last serial number given */
+    enum cli_wait waiting;         /**< what the reader sleeps for */
+    struct cli_turn *waiting_turn; /**< for CLI_WAIT_TURN */
+    bool stopped;                  /**< no further intake; every sleep ends */
 };
 
 /** What is known of a call id. */

@@ -23,7 +23,11 @@
 #include "builtin.h"
 #include "input.h"
 
-enum { READ_CHUNK = 256 * 1024, CREATE_MODE = 0666, PERMISSION_BITS = 07777 };
+enum {
+    READ_CHUNK = 256 * 1024,
+    CREATE_MODE = 0666,
+    PERMISSION_BITS = 07777
+};
 
 static int fail_errno(tr_call *call, int number, const char *what, const char *path)
 {
@@ -50,8 +54,8 @@ static int read_range(int fd, const struct reading *reading, struct cli_text *te
         size_t chunk = left < READ_CHUNK ? (size_t)left : READ_CHUNK;
         if (!cli_text_reserve(text, chunk))
             return ENOMEM;
-        ssize_t got = pread(fd, text->data + text->size, chunk,
-                            (off_t)(reading->offset + text->size));
+        ssize_t got =
+            pread(fd, text->data + text->size, chunk, (off_t)(reading->offset + text->size));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -66,8 +70,8 @@ static int read_range(int fd, const struct reading *reading, struct cli_text *te
     return 0;
 }
 
-static int give_content(tr_call *call, const struct reading *reading, const struct cli_text *content,
-                        uint64_t file_size, bool more)
+static int give_content(tr_call *call, const struct reading *reading,
+                        const struct cli_text *content, uint64_t file_size, bool more)
 {
     struct cli_text text = {0};
     (void)cli_text_reserve(&text, content->size + 256); /* a hint; a failure shows at the end */
@@ -160,8 +164,8 @@ static int write_all(int fd, const char *data, size_t size)
 static int append_file(const char *path, tr_bytes content)
 {
     struct stat information;
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                  CREATE_MODE);
+    int fd =
+        open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, CREATE_MODE);
     if (fd < 0)
         return errno;
     int number = fstat(fd, &information) < 0 ? errno : 0;
@@ -215,8 +219,8 @@ static int write_file(tr_call *call, const char *directory, const char *named, t
     /* A link's target is replaced, not the link; what does not exist yet is no link. */
     char *target = realpath(path, NULL);
     const char *place = target != NULL ? target : path;
-    int number = append ? append_file(place, content)
-                        : replace_file(place, content, tr_call_task(call));
+    int number =
+        append ? append_file(place, content) : replace_file(place, content, tr_call_task(call));
     free(target);
     free(path);
     if (number == EINVAL)
@@ -245,8 +249,8 @@ int cli_builtin_write_file(tr_call *call, void *context)
         !cli_input_bytes(input, "content", &content, &fault))
         status = cli_tool_fail(call, TR_EINVAL, "%s", fault.message);
     else if (path == NULL || content.data == NULL)
-        status = cli_tool_fail(call, TR_EINVAL, "\"%s\" is missing",
-                               path == NULL ? "path" : "content");
+        status =
+            cli_tool_fail(call, TR_EINVAL, "\"%s\" is missing", path == NULL ? "path" : "content");
     else if (append != NULL && !json_is_boolean(append))
         status = cli_tool_fail(call, TR_EINVAL, "\"append\" must be true or false");
     else

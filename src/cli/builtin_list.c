@@ -19,7 +19,10 @@
 #include "builtin.h"
 #include "input.h"
 
-enum { ENTRIES_MAX = 1000000, ENTRIES_FIRST = 64 };
+enum {
+    ENTRIES_MAX = 1000000,
+    ENTRIES_FIRST = 64
+};
 
 struct listing {
     char **names;

@@ -6,15 +6,15 @@
  * Input: "command" (for /bin/sh -c) or "argv" (list of strings), one of them; "cwd", "env" (object:
  * a string sets a variable, null removes one), "stdin", "timeout_ms".
  *
- * Invariant: everything the process specification points to lives until the command has ended: in the
- * parsed input, or in the lists of struct request.
+ * Invariant: everything the process specification points to lives until the command has ended:
+ * in the parsed input, or in the lists of struct request.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "builtin.h"
 #include "command.h"
+#include "declared.h"
 #include "input.h"
 
 /* A request being read. */
@@ -27,10 +27,7 @@ struct request {
 
 static void request_done(struct request *request)
 {
-    for (size_t index = 0; request->environment != NULL && request->environment[index] != NULL;
-         index++)
-        free(request->environment[index]);
-    free(request->environment);
+    cli_environment_done(request->environment);
     free(request->directory);
     free(request->argv);
 }
@@ -54,39 +51,6 @@ static bool read_argv(const json_t *list, struct request *request, struct cli_fa
     return true;
 }
 
-static bool read_environment(json_t *object, struct request *request, struct cli_fault *fault)
-{
-    const char *name;
-    json_t *value;
-    size_t count = 0;
-    if (object == NULL)
-        return true;
-    if (!json_is_object(object))
-        return cli_fault_set(fault, "\"env\" must be an object");
-    request->environment = calloc(json_object_size(object) + 1, sizeof(*request->environment));
-    if (request->environment == NULL)
-        return cli_fault_set(fault, "out of memory");
-    json_object_foreach(object, name, value) {
-        const char *string = json_string_value(value);
-        if (name[0] == '\0' || strchr(name, '=') != NULL)
-            return cli_fault_set(fault, "\"env\": \"%.64s\" is no name of a variable", name);
-        if (!json_is_null(value) &&
-            (string == NULL || strlen(string) != json_string_length(value)))
-            return cli_fault_set(fault, "\"env\": \"%.64s\" must be null or a string without zero "
-                                        "bytes", name);
-        char *entry = NULL;
-        if (string == NULL)
-            entry = strdup(name);
-        else if (asprintf(&entry, "%s=%s", name, string) < 0)
-            entry = NULL;
-        if (entry == NULL)
-            return cli_fault_set(fault, "out of memory");
-        request->environment[count++] = entry;
-    }
-    request->spec.environment = (const char *const *)request->environment;
-    return true;
-}
-
 static bool read_request(json_t *input, const char *directory, struct request *request,
                          struct cli_fault *fault)
 {
@@ -102,8 +66,9 @@ static bool read_request(json_t *input, const char *directory, struct request *r
     if (!cli_member_string(input, "cwd", SIZE_MAX, &cwd, fault) ||
         !cli_input_bytes(input, "stdin", &request->spec.input, fault) ||
         !cli_member_number(input, "timeout_ms", 1, CLI_MILLISECONDS_MAX, &timeout_ms, fault) ||
-        !read_environment(json_object_get(input, "env"), request, fault))
+        !cli_environment_read(json_object_get(input, "env"), &request->environment, fault))
         return false;
+    request->spec.environment = (const char *const *)request->environment;
     request->spec.timeout_ns = timeout_ms * TR_MILLISECOND;
     if (cwd != NULL) {
         request->directory = cli_path_join(directory, cwd);
@@ -118,7 +83,7 @@ static bool read_request(json_t *input, const char *directory, struct request *r
 
 int cli_builtin_shell(tr_call *call, void *context)
 {
-    static const char *const known[] = {"command", "argv",  "cwd", "env",
+    static const char *const known[] = {"command", "argv",       "cwd", "env",
                                         "stdin",   "timeout_ms", NULL};
     const char *directory = context;
     struct request request = {.spec = TR_PROCESS_SPEC_INIT};

@@ -3,10 +3,11 @@
  *
  * Thread: the call's, which awaits the command. Calls tr_process.
  *
- * Output that is valid UTF-8 becomes a JSON string and is exact. Any other byte becomes U+FFFD there, and
- * a member "stdout_base64" (or stderr) holds the exact bytes besides: nothing is lost, and whoever only
- * shows the text need not decode it. When the cap cut something out of the middle,
- * "stdout_omitted_bytes" says how much and "stdout_omitted_at" at which byte of what is there.
+ * Output that is valid UTF-8 becomes a JSON string and is exact. Any other byte becomes U+FFFD
+ * there, and a member "stdout_base64" (or stderr) holds the exact bytes besides: nothing is
+ * lost, and whoever only shows the text need not decode it. When the cap cut something out of
+ * the middle, "stdout_omitted_bytes" says how much and "stdout_omitted_at" at which byte of what
+ * is there.
  *
  * A command killed by the call's timeout or a cancel keeps the output it had: the result is set in
  * every case, the engine decides the outcome.
@@ -81,8 +82,8 @@ static int not_started(tr_call *call, const tr_process_spec *spec, const char *n
     struct stat information;
     if (status == TR_ECANCELED)
         return cli_tool_fail(call, status, "stopped before %s was started", name);
-    if (spec->directory != NULL && (stat(spec->directory, &information) < 0 ||
-                                    !S_ISDIR(information.st_mode)))
+    if (spec->directory != NULL &&
+        (stat(spec->directory, &information) < 0 || !S_ISDIR(information.st_mode)))
         return cli_tool_fail(call, status, "cannot start %s: no directory \"%s\"", name,
                              spec->directory);
     return cli_tool_fail(call, status, "cannot start %s: %s", name,

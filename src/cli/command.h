@@ -1,6 +1,6 @@
 /*
- * command.h: running a command for a call and making its result, for the shell tool and for the tools
- * of a tools file.
+ * command.h: running a command for a call and making its result, for the shell tool and for the
+ * tools of a tools file.
  */
 #ifndef CLI_COMMAND_H
 #define CLI_COMMAND_H

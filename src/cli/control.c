@@ -1,14 +1,15 @@
 /*
  * control.c: signals, the end of the run, and the status line, on a thread of its own.
  *
- * Threads: the control thread; cli_control_stop from any. Calls the book (interrupt, stop), the engine
- * (close) and the tally (status line).
+ * Threads: the control thread; cli_control_stop from any. Calls the book (interrupt, stop), the
+ * engine (close) and the tally (status line).
  *
  * SIGINT, SIGTERM and SIGHUP are blocked in every thread and read from a signalfd, so that they are
- * obeyed in ordinary code. The first SIGINT interrupts all turns with foreground work; the second, a
- * SIGTERM, a SIGHUP or a broken output ends the run: intake stops and the manager is closed without
- * drain time, which cancels and kills what runs. Every accepted call still gets its line. A further
- * signal, when the manager is closed but the lines cannot be written because nobody reads them, gives up.
+ * obeyed in ordinary code. The first SIGINT interrupts all turns with foreground work; the
+ * second, a SIGTERM, a SIGHUP or a broken output ends the run: intake stops and the manager is
+ * closed without drain time, which cancels and kills what runs. Every accepted call still gets
+ * its line. A further signal, when the manager is closed but the lines cannot be written because
+ * nobody reads them, gives up.
  *
  * Invariants:
  *  1. Only this thread calls tr_manager_close, once; at the ordinary end too.
@@ -25,7 +26,9 @@
 
 #include "run.h"
 
-enum { STATUS_INTERVAL_MS = 100 };
+enum {
+    STATUS_INTERVAL_MS = 100
+};
 
 static void close_fd(int *fd)
 {
@@ -86,8 +89,8 @@ void cli_control_join(struct cli_control *control)
     (void)pthread_join(control->thread, NULL); /* a thread that was started, joined once */
 }
 
-/* Ends the run. Blocks until the manager is closed: a grace or two. Signals that came meanwhile asked
- * for what is done; only a later one gives up. */
+/* Ends the run. Blocks until the manager is closed: a grace or two. Signals that came meanwhile
+ * asked for what is done; only a later one gives up. */
 static void end_run(struct cli_run *run)
 {
     struct signalfd_siginfo information;

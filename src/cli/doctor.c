@@ -2,11 +2,11 @@
  * doctor.c: the command `toolring doctor`: what this machine offers the engine, and what to do
  * about what is missing.
  *
- * Thread: main. Calls tr_machine_examine for the facts, and opens and closes a manager for the truth: a
- * machine on which that works can run the engine, whatever the facts look like.
+ * Thread: main. Calls tr_machine_examine for the facts, and opens and closes a manager for the
+ * truth: a machine on which that works can run the engine, whatever the facts look like.
  *
- * Each finding has a name, a verdict, a value in words and, unless it is ok, a remedy. Only findings
- * without which the engine cannot run are "fail".
+ * Each finding has a name, a verdict, a value in words and, unless it is ok, a remedy. Only
+ * findings without which the engine cannot run are "fail".
  */
 #include "doctor.h"
 
@@ -29,14 +29,18 @@ enum {
     REMEDY_ROOM = 640,
     DESCRIPTORS_WISHED = 4096, /* 1024 children at 3 each, and some */
     PROCESSES_WISHED = 1024,
-    MAPPINGS_PER_FIBER = 2,  /* where guard pages split mappings */
-    FIBERS_DEFAULT = 16384,  /* tr_config.fibers_max */
+    MAPPINGS_PER_FIBER = 2, /* where guard pages split mappings */
+    FIBERS_DEFAULT = 16384, /* tr_config.fibers_max */
     PIPE_PAGES_WISHED = 16384,
     RING_MAJOR_LEAST = 5,
     RING_MINOR_LEAST = 19,
 };
 
-enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
+enum verdict {
+    VERDICT_OK,
+    VERDICT_WARN,
+    VERDICT_FAIL
+};
 
 struct finding {
     const char *name;
@@ -83,9 +87,9 @@ static const char *limit_text(uint64_t limit, char text[32])
 
 static void examine_ring(struct report *report, const tr_machine *machine)
 {
-    bool old = machine->kernel_major < RING_MAJOR_LEAST ||
-               (machine->kernel_major == RING_MAJOR_LEAST &&
-                machine->kernel_minor < RING_MINOR_LEAST);
+    bool old =
+        machine->kernel_major < RING_MAJOR_LEAST ||
+        (machine->kernel_major == RING_MAJOR_LEAST && machine->kernel_minor < RING_MINOR_LEAST);
     add(report, "kernel", old ? VERDICT_WARN : VERDICT_OK,
         "Linux 5.19 or later is wanted; `toolring run --inline` works on any", "Linux %s",
         machine->kernel_release);
@@ -101,8 +105,7 @@ static void examine_ring(struct report *report, const tr_machine *machine)
         add(report, "io_uring_disabled", machine->ring_error == 0 ? VERDICT_WARN : VERDICT_FAIL,
             "sysctl kernel.io_uring_disabled=0", "kernel.io_uring_disabled is %d",
             machine->io_uring_disabled);
-    add(report, "seccomp",
-        machine->seccomp && machine->ring_error != 0 ? VERDICT_WARN : VERDICT_OK,
+    add(report, "seccomp", machine->seccomp && machine->ring_error != 0 ? VERDICT_WARN : VERDICT_OK,
         "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp "
         "profile",
         "%s", machine->seccomp ? "a filter is in force" : "no filter");
@@ -148,14 +151,13 @@ static void examine_limits(struct report *report, const tr_machine *machine)
     char soft[32], hard[32];
     add(report, "descriptors",
         machine->descriptors_soft >= DESCRIPTORS_WISHED ? VERDICT_OK : VERDICT_WARN,
-        "`ulimit -n 4096` or more: each child takes 3", "%s open files (to %s)",
+        "`ulimit -n 4096` or more: each child takes 3", "%s open files, can be raised to %s",
         limit_text(machine->descriptors_soft, soft), limit_text(machine->descriptors_hard, hard));
-    add(report, "processes",
-        machine->processes_max >= PROCESSES_WISHED ? VERDICT_OK : VERDICT_WARN,
-        "raise `ulimit -u`: threads and children count", "%s processes, process ids to %s",
+    add(report, "processes", machine->processes_max >= PROCESSES_WISHED ? VERDICT_OK : VERDICT_WARN,
+        "raise `ulimit -u`: threads and children count", "at most: %s (process ids to %s)",
         limit_text(machine->processes_max, soft), limit_text(machine->process_ids_max, hard));
-    bool fibers_fit = machine->guard_install ||
-                      machine->mappings_max >= MAPPINGS_PER_FIBER * FIBERS_DEFAULT;
+    bool fibers_fit =
+        machine->guard_install || machine->mappings_max >= MAPPINGS_PER_FIBER * FIBERS_DEFAULT;
     add(report, "stacks", fibers_fit ? VERDICT_OK : VERDICT_WARN,
         "raise sysctl vm.max_map_count: each awaiting call's stack takes 2 mappings here",
         "guard pages %s, %s mappings", machine->guard_install ? "are cheap" : "split mappings",
@@ -200,7 +202,8 @@ static void print_json(const struct report *report, const tr_machine *machine)
     cli_text_field_string(&text, "tree_kill", "process_group");
     cli_text_field(&text, "cgroup");
     if (machine->cgroup_path[0] != '\0')
-        (void)cli_text_string(&text, machine->cgroup_path, strlen(machine->cgroup_path)); /* as is */
+        (void)cli_text_string(&text, machine->cgroup_path,
+                              strlen(machine->cgroup_path)); /* as is */
     else
         cli_text_add(&text, "null");
     cli_text_field(&text, "findings");
@@ -222,9 +225,8 @@ static void print_json(const struct report *report, const tr_machine *machine)
 int cli_doctor(int argument_count, char **arguments)
 {
     static char program[] = "toolring doctor"; /* for getopt's messages */
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     bool json = false, help = false, wrong = false;
     int option;
     arguments[0] = program;

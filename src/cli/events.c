@@ -1,15 +1,15 @@
 /*
  * events.c: event lines, for --events.
  *
- * Threads: one thread, reading the engine's event log with a reader of its own. Calls the book for the
- * labels of turns, and the output.
+ * Threads: one thread, reading the engine's event log with a reader of its own. Calls the book
+ * for the labels of turns, and the output.
  *
- * Events inform. A result never waits for them, and when this thread falls behind (because nobody reads
- * the output, say) it gets a gap, which is shown as such.
+ * Events inform. A result never waits for them, and when this thread falls behind (because
+ * nobody reads the output, say) it gets a gap, which is shown as such.
  *
  * Invariants:
- *  1. Labels are looked up right after the events were taken, before anything can block: see places.c
- *     for why the turn is still known then.
+ *  1. Labels are looked up right after the events were taken, before anything can block: see
+ *     places.c for why the turn is still known then.
  *  2. Lines are written whole, as results are, between results.
  */
 #include <stdlib.h>
@@ -17,14 +17,17 @@
 #include "run.h"
 #include "text.h"
 
-enum { EVENTS_MAX = 64, TEXT_KEPT_MAX = 256 * 1024 };
+enum {
+    EVENTS_MAX = 64,
+    TEXT_KEPT_MAX = 256 * 1024
+};
 
 static const char *type_word(tr_event_type type)
 {
     static const char *const words[] = {
-        "none",           "queued",    "started", "progress",  "output",    "detached",
-        "input_required", "completed", "failed",  "cancelled", "timed_out", "denied",
-        "lost",           "continue_requested",   "gap"};
+        "none",      "queued", "started",   "progress",  "output", "detached", "input_required",
+        "completed", "failed", "cancelled", "timed_out", "denied", "lost",     "continue_requested",
+        "gap"};
     return (size_t)type < sizeof(words) / sizeof(words[0]) ? words[type] : "unknown";
 }
 

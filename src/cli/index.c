@@ -18,7 +18,10 @@
 
 #include <stdlib.h>
 
-enum { INDEX_BUCKETS_MIN = 64, INDEX_LOAD_MAX = 2 };
+enum {
+    INDEX_BUCKETS_MIN = 64,
+    INDEX_LOAD_MAX = 2
+};
 
 uint64_t cli_hash(uint64_t seed, const void *data, size_t size)
 {
@@ -42,8 +45,7 @@ static void link_entry(struct cli_index *index, struct cli_index_entry *entry)
 static void grow(struct cli_index *index)
 {
     struct cli_index larger = {0};
-    larger.bucket_count =
-        index->bucket_count == 0 ? INDEX_BUCKETS_MIN : index->bucket_count * 2;
+    larger.bucket_count = index->bucket_count == 0 ? INDEX_BUCKETS_MIN : index->bucket_count * 2;
     larger.buckets = calloc(larger.bucket_count, sizeof(struct cli_index_entry *));
     if (larger.buckets == NULL)
         return;

@@ -22,7 +22,8 @@ struct cli_index {
 };
 
 /** The thing around an entry. */
-#define CLI_INDEX_OWNER(entry, type, member) ((type *)(void *)((char *)(entry)-offsetof(type, member)))
+#define CLI_INDEX_OWNER(entry, type, member)                                                       \
+    ((type *)(void *)((char *)(entry)-offsetof(type, member)))
 
 /** Hash of bytes, continued from `seed`. */
 uint64_t cli_hash(uint64_t seed, const void *data, size_t size);

@@ -20,7 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INPUT_DEPTH_MAX = 32, RESULT_COPY_MAX = 1024 };
+enum {
+    INPUT_DEPTH_MAX = 32,
+    RESULT_COPY_MAX = 1024
+};
 
 int cli_tool_fail(tr_call *call, int code, const char *format, ...)
 {

@@ -19,8 +19,8 @@ int cli_tool_fail(tr_call *call, int code, const char *format, ...)
  *  Returns `code`, or what went wrong with the result. */
 int cli_tool_result(tr_call *call, struct cli_text *text, int code);
 
-/** Reads a call's input: an object with no other members than the NULL-ended `known` (any, if that is
- *  NULL). Returns NULL after having set the result; the call then ends with TR_EINVAL. */
+/** Reads a call's input: an object with no other members than the NULL-ended `known` (any, if
+ *  that is NULL). Returns NULL after having set the result; the call then ends with TR_EINVAL. */
 json_t *cli_tool_input(tr_call *call, const char *const *known);
 
 /** Reads a member that is any string, zero bytes allowed. Returns false with the fault;

@@ -6,15 +6,15 @@
  * Back-pressure: a launch waits for room without limit, so a stream of any length runs in bounded
  * memory, and nothing is refused for want of room.
  *
- * A line that cannot be used is a fault: it is reported on standard error and as an error line, with
- * its number and the call id if it has one, and the next line goes on. What is wrong is found before
- * the engine is asked, so that the message names the member and not an error code.
+ * A line that cannot be used is a fault: it is reported on standard error and as an error line,
+ * with its number and the call id if it has one, and the next line goes on. What is wrong is
+ * found before the engine is asked, so that the message names the member and not an error code.
  *
  * Invariants:
  *  1. A call line ends in exactly one of: accepted (its result line follows), fault, or dropped
  *     because the run is being ended.
- *  2. The book knows the call before the engine does (its user pointer), and forgets it only when the
- *     launch was refused.
+ *  2. The book knows the call before the engine does (its user pointer), and forgets it only
+ *     when the launch was refused.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -27,7 +27,9 @@
 #include "run.h"
 #include "text.h"
 
-enum { CALL_ID_ROOM = 32 };
+enum {
+    CALL_ID_ROOM = 32
+};
 
 /* Reports a line that cannot be used. */
 static void report_fault(struct cli_run *run, uint64_t line, const char *call_id,
@@ -53,7 +55,8 @@ static void report_fault(struct cli_run *run, uint64_t line, const char *call_id
     cli_text_done(&text);
 }
 
-/* Turns a refusal into words. Returns false, or true if the run is being ended: then it is no fault. */
+/* Turns a refusal into words. Returns false, or true if the run is being ended: then it is no
+ * fault. */
 static bool refusal(int status, struct cli_fault *fault)
 {
     if (status == TR_ECLOSED)

@@ -21,7 +21,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINES_ROOM_MIN = 64 * 1024 };
+enum {
+    LINES_ROOM_MIN = 64 * 1024
+};
 
 void cli_lines_init(struct cli_lines *lines, int fd, int stop_fd)
 {

@@ -31,7 +31,8 @@ bool cli_members_check(json_t *object, const char *const *known, struct cli_faul
 {
     const char *name;
     json_t *value;
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         size_t index = 0;
         while (known[index] != NULL && strcmp(known[index], name) != 0)
             index++;
@@ -163,16 +164,16 @@ static bool read_call(struct cli_order *order, struct cli_fault *ret_fault)
 }
 
 /* The ops: their words, and the members each may have beside "op". */
-static const char *const op_words[] = {"call",   "wait",   "interrupt", "cancel",
+static const char *const op_words[] = {"call",   "wait",  "interrupt", "cancel",
                                        "detach", "pause", "idle",      NULL};
-static const char *const call_members[] = {"op",    "session",  "turn",     "call_id",
-                                           "tool",  "input",    "route",    "delivery",
+static const char *const call_members[] = {"op",       "session",    "turn",     "call_id",
+                                           "tool",     "input",      "route",    "delivery",
                                            "continue", "timeout_ms", "metadata", NULL};
 static const char *const turn_members[] = {"op", "session", "turn", NULL};
 static const char *const task_members[] = {"op", "session", "call_id", NULL};
 static const char *const pause_members[] = {"op", "ms", NULL};
 static const char *const idle_members[] = {"op", NULL};
-static const char *const *const members_of[] = {call_members, turn_members,  turn_members,
+static const char *const *const members_of[] = {call_members, turn_members, turn_members,
                                                 task_members, task_members, pause_members,
                                                 idle_members};
 
@@ -196,7 +197,8 @@ bool cli_order_read(const char *line, size_t size, struct cli_order *ret_order,
     json_error_t error;
     *ret_order = (struct cli_order){.options = TR_OPTIONS_INIT};
     *ret_fault = (struct cli_fault){0};
-    ret_order->root = json_loadb(line, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    ret_order->root =
+        json_loadb(line, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (ret_order->root == NULL) {
         ret_fault->column = error.column > 0 ? error.column : 1;
         return cli_fault_set(ret_fault, "not valid JSON: %s", error.text);

@@ -54,7 +54,8 @@ bool cli_options_read(const json_t *object, tr_options *options, struct cli_faul
 bool cli_fault_set(struct cli_fault *fault, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/** Refuses members of an object that are not in the NULL-ended list. Returns false with the fault. */
+/** Refuses members of an object that are not in the NULL-ended list. Returns false with the
+ *  fault. */
 bool cli_members_check(json_t *object, const char *const *known, struct cli_fault *ret_fault);
 
 /** Reads an optional member that is a string without zero bytes, of 1 to `size_max` bytes.

@@ -25,7 +25,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SAY_BYTES_MAX = 2048 };
+enum {
+    SAY_BYTES_MAX = 2048
+};
 
 #define STATUS_CLEAR "\r\033[K"
 
@@ -39,8 +41,8 @@ void cli_output_init(struct cli_output *output, bool quiet, int stop_fd)
 {
     *output = (struct cli_output){.stop_fd = stop_fd, .quiet = quiet};
     (void)pthread_mutex_init(&output->lock, NULL); /* cannot fail without attributes */
-    output->status_live = !quiet && isatty(STDERR_FILENO) == 1 && isatty(STDIN_FILENO) != 1 &&
-                          terminal_moves();
+    output->status_live =
+        !quiet && isatty(STDERR_FILENO) == 1 && isatty(STDIN_FILENO) != 1 && terminal_moves();
     output->status_shares = output->status_live && isatty(STDOUT_FILENO) == 1;
 }
 

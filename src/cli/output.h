@@ -11,13 +11,13 @@
 
 /** The streams. */
 struct cli_output {
-    pthread_mutex_t lock;  /**< guards writing to standard output, `broken` and `error` */
-    bool broken;           /**< nobody reads standard output any more; nothing is written */
-    int error;             /**< errno of the write that failed */
-    int stop_fd;           /**< eventfd: told when the output breaks */
-    bool status_live;      /**< a status line is shown at the bottom of the terminal */
-    bool status_shares;    /**< … of the same terminal that shows the results */
-    bool quiet;            /**< no status line, no summary, no notices */
+    pthread_mutex_t lock; /**< guards writing to standard output, `broken` and `error` */
+    bool broken;          /**< nobody reads standard output any more; nothing is written */
+    int error;            /**< errno of the write that failed */
+    int stop_fd;          /**< eventfd: told when the output breaks */
+    bool status_live;     /**< a status line is shown at the bottom of the terminal */
+    bool status_shares;   /**< … of the same terminal that shows the results */
+    bool quiet;           /**< no status line, no summary, no notices */
 };
 
 /** Prepares the streams. `stop_fd` is an eventfd that gets 1 added when the output breaks. */
@@ -33,8 +33,8 @@ void cli_output_write(struct cli_output *output, const char *lines, size_t size)
 /** Returns the errno that broke standard output, 0 if it is whole. */
 int cli_output_error(struct cli_output *output);
 
-/** Says something on standard error: "toolring: ", the message, a newline, in one write. Never waits
- *  for standard output. */
+/** Says something on standard error: "toolring: ", the message, a newline, in one write. Never
+ *  waits for standard output. */
 void cli_output_say(const struct cli_output *output, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

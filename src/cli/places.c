@@ -4,9 +4,10 @@
  * Owner: the book's lock, held in every function. Opening, closing and sleeping is the reader's
  * alone; the writer only counts calls out. Calls the engine to open and close turns and sessions.
  *
- * A stream names turns but never says that one is over. So turns stay open while they have calls, and
- * a while longer: the TURNS_IDLE_KEPT that became idle last are kept, older ones are closed and
- * forgotten, and opened anew should their label come back. That bounds memory for any stream.
+ * A stream names turns but never says that one is over. So turns stay open while they have
+ * calls, and a while longer: the TURNS_IDLE_KEPT that became idle last are kept, older ones are
+ * closed and forgotten, and opened anew should their label come back. That bounds memory for any
+ * stream.
  *
  * Invariants:
  *  1. A turn is in turns_idle exactly when live_count is 0; closing it then discards nothing.
@@ -24,7 +25,8 @@
 #include <string.h>
 
 enum {
-    TURNS_OPEN_MAX = 60000,    /* below the engine's turns_max of 65 536: closed ones may linger there */
+    TURNS_OPEN_MAX =
+        60000, /* below the engine's turns_max of 65 536: closed ones may linger there */
     SESSIONS_OPEN_MAX = 60000, /* as above, for sessions_max */
     TURNS_IDLE_KEPT = 4096,
     SESSIONS_IDLE_KEPT = 1024,
@@ -238,7 +240,8 @@ static int index_turn(struct cli_book *book, struct cli_turn *turn)
     uint64_t key = label_hash(turn->session->serial, turn->label);
     if (!cli_index_add(&book->turns, &turn->by_key, key))
         return TR_ENOMEM;
-    if (!cli_index_add(&book->turns_by_id, &turn->by_id, cli_hash(0, &turn->id, sizeof(turn->id)))) {
+    if (!cli_index_add(&book->turns_by_id, &turn->by_id,
+                       cli_hash(0, &turn->id, sizeof(turn->id)))) {
         cli_index_remove(&book->turns, &turn->by_key);
         return TR_ENOMEM;
     }

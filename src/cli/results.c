@@ -1,8 +1,9 @@
 /*
  * results.c: result lines, written in the order of completion.
  *
- * Threads: the writer drains the queue that all sessions are bound to; the reader delivers the batches
- * of inline calls by itself. Calls the engine (drain, release), the output, the tally, the book.
+ * Threads: the writer drains the queue that all sessions are bound to; the reader delivers the
+ * batches of inline calls by itself. Calls the engine (drain, release), the output, the tally,
+ * the book.
  *
  * Invariants:
  *  1. Each resolution becomes exactly one line, before its batch is released and before the book
@@ -11,16 +12,20 @@
  *  2. A tool's output is copied as it is: it is one JSON object, which the tool guarantees.
  *  3. If memory for a line is missing the line is written without its output, and says so.
  *
- * Lines gather in a text up to LINES_BYTES_MAX and are then written in one call: at 10^6 small calls that
- * is some 60 lines per write, and a lone line is still written at once, since a batch ends with a
- * write.
+ * Lines gather in a text up to LINES_BYTES_MAX and are then written in one call: at 10^6 small
+ * calls that is some 200 lines per write, and a lone line is still written at once, since a batch
+ * ends with a write.
  */
 #include <string.h>
 
 #include "run.h"
 #include "text.h"
 
-enum { LINES_BYTES_MAX = 64 * 1024, LINES_KEPT_MAX = 1024 * 1024, BATCH_MAX = 256 };
+enum {
+    LINES_BYTES_MAX = 64 * 1024,
+    LINES_KEPT_MAX = 1024 * 1024,
+    BATCH_MAX = 256
+};
 
 static const char *channel_word(tr_channel channel)
 {

@@ -4,23 +4,53 @@
  * Thread: main, which is the reader while the run lasts. Calls every other part of the command.
  *
  * Order: signals are blocked first (every later thread inherits that), then the manager, the queue,
- * the threads. At the end of the input the reader waits until no call is left, then asks the control
- * thread to close the manager; that ends the writer and the event thread, each after its last line.
+ * the threads. At the end of the input the reader waits until no call is left, then asks the
+ * control thread to close the manager; that ends the writer and the event thread, each after its
+ * last line.
  *
  * Invariants:
  *  1. The manager is freed only when no thread of ours is left that could use it.
- *  2. If its close had to leave a C function behind, it is not freed at all: the process ends anyway.
+ *  2. If its close had to leave a C function behind, it is not freed at all: the process ends
+ *     anyway.
  *  3. What could not be opened is said in words, with exit status 3; wrong usage is 2.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "run.h"
 
-enum { MESSAGE_ROOM = 1024, TOOLS_ROOM = 16 };
+enum {
+    MESSAGE_ROOM = 1024,
+    TOOLS_ROOM = 16,
+    PROCESSES_DEFAULT = 1024,
+    DESCRIPTORS_PER_PROCESS = 5, /* pidfd, three pipes, and one while it is spawned */
+    DESCRIPTORS_OWN = 256,       /* the engine's, the program's, files of plain tools */
+};
+
+/* How many commands may run at once: what was asked for, as far as descriptors reach. Raises the
+ * soft limit for that, no further: children inherit it. */
+static uint32_t processes_max(uint32_t wanted)
+{
+    struct rlimit limit;
+    if (wanted == 0)
+        wanted = PROCESSES_DEFAULT;
+    rlim_t needed = (rlim_t)wanted * DESCRIPTORS_PER_PROCESS + DESCRIPTORS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= needed)
+        return wanted;
+    rlim_t former = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max < needed ? limit.rlim_max : needed;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        limit.rlim_cur = former;
+    if (limit.rlim_cur >= needed)
+        return wanted;
+    return limit.rlim_cur < DESCRIPTORS_OWN + DESCRIPTORS_PER_PROCESS
+               ? 1
+               : (uint32_t)((limit.rlim_cur - DESCRIPTORS_OWN) / DESCRIPTORS_PER_PROCESS);
+}
 
 static int open_manager(struct cli_run *run)
 {
@@ -29,6 +59,10 @@ static int open_manager(struct cli_run *run)
     config.flags = run->arguments.no_threads ? TR_MANAGER_INLINE : 0;
     config.workers = run->arguments.workers;
     config.tasks_max = run->arguments.tasks_max;
+    /* A call that awaits waits for a stack before it is accepted; a child refused for want of room
+     * would fail it. So there are never more stacks than children allowed, less an inline one. */
+    config.fibers_max = processes_max(run->arguments.processes_max);
+    config.processes_max = config.fibers_max + 1;
     config.tools_max = (uint32_t)cli_tools_count(&run->tools) + TOOLS_ROOM;
     config.message = message;
     config.message_size = sizeof(message);

@@ -27,15 +27,16 @@ enum {
 
 /** What the command line said. */
 struct cli_arguments {
-    const char *file;      /**< input; NULL: standard input */
-    const char *tools;     /**< tools file; NULL: none */
-    const char *directory; /**< where relative paths begin; NULL: the current directory */
-    bool events;           /**< write event lines */
-    bool quiet;            /**< no status line, no summary */
-    bool no_threads;       /**< inline manager */
-    bool help;             /**< show the help and nothing else */
-    uint32_t workers;      /**< 0: the engine's default */
-    uint32_t tasks_max;    /**< 0: the engine's default */
+    const char *file;       /**< input; NULL: standard input */
+    const char *tools;      /**< tools file; NULL: none */
+    const char *directory;  /**< where relative paths begin; NULL: the current directory */
+    bool events;            /**< write event lines */
+    bool quiet;             /**< no status line, no summary */
+    bool no_threads;        /**< inline manager */
+    bool help;              /**< show the help and nothing else */
+    uint32_t workers;       /**< 0: the engine's default */
+    uint32_t tasks_max;     /**< 0: the engine's default */
+    uint32_t processes_max; /**< commands and sleeps at once; 0: the default */
 };
 
 /** Signals and the end. */

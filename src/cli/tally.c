@@ -1,11 +1,11 @@
 /*
  * tally.c: counting what became of the calls, for the status line, the summary and the exit status.
  *
- * Threads: writer and reader count, the control thread shows the status; `lock` guards all of it and
- * is held for no longer than counting takes. Calls the engine's stats for the status line.
+ * Threads: writer and reader count, the control thread shows the status; `lock` guards all of it
+ * and is held for no longer than counting takes. Calls the engine's stats for the status line.
  *
- * Run times go into a histogram whose buckets are a sixteenth of a power of two wide: a percentile is
- * at most 6.25 % too high, and a million calls take as much memory as one.
+ * Run times go into a histogram whose buckets are a sixteenth of a power of two wide: a
+ * percentile is at most 6.25 % too high, and a million calls take as much memory as one.
  *
  * Cost: constant per call.
  */
@@ -18,7 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SUB_BUCKETS_LOG2 = 4, SUB_BUCKETS = 1 << SUB_BUCKETS_LOG2, DURATION_TEXT = 32 };
+enum {
+    SUB_BUCKETS_LOG2 = 4,
+    SUB_BUCKETS = 1 << SUB_BUCKETS_LOG2,
+    DURATION_TEXT = 32
+};
 
 uint64_t cli_now_ns(void)
 {
@@ -223,8 +227,9 @@ void cli_tally_summary(struct cli_tally *tally)
     uint64_t ended = ended_all(tally);
     uint64_t started = ended - tally->not_started;
     double per_second = wall_ns == 0 ? 0 : (double)ended * (double)TR_SECOND / (double)wall_ns;
-    fprintf(stderr, "toolring: %" PRIu64 " calls in %s, %.*f calls/s\n", ended,
-            duration_text(wall_ns, first), per_second < 100 ? 1 : 0, per_second);
+    fprintf(stderr, "toolring: %" PRIu64 " call%s in %s, %.*f calls/s\n", ended,
+            ended == 1 ? "" : "s", duration_text(wall_ns, first), per_second < 100 ? 1 : 0,
+            per_second);
     print_outcomes(tally, cli_colours(STDERR_FILENO));
     if (started > 0) {
         fprintf(stderr, "  run time  p50 %s, p99 %s, longest %s\n",
@@ -234,8 +239,7 @@ void cli_tally_summary(struct cli_tally *tally)
         fprintf(stderr, "  slowest   ");
         for (size_t index = 0; index < CLI_SLOWEST && tally->slowest[index].run_ns > 0; index++)
             fprintf(stderr, "%s%s (%s) %s", index == 0 ? "" : ", ", tally->slowest[index].call_id,
-                    tally->slowest[index].tool,
-                    duration_text(tally->slowest[index].run_ns, first));
+                    tally->slowest[index].tool, duration_text(tally->slowest[index].run_ns, first));
         fprintf(stderr, "\n");
     }
     unlock(tally);

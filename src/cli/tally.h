@@ -24,18 +24,18 @@ struct cli_slow {
 
 /** The counts. */
 struct cli_tally {
-    pthread_mutex_t lock;            /**< guards everything */
-    uint64_t began_ns;               /**< when the program began to take calls */
-    uint64_t accepted;               /**< calls accepted */
-    uint64_t ended[CLI_OUTCOMES];    /**< calls ended, by outcome */
-    uint64_t not_started;            /**< of those: never started */
-    uint64_t detached;               /**< calls that became background */
-    uint64_t faults;                 /**< input lines that could not be used */
-    uint64_t runs[CLI_RUN_BUCKETS];  /**< histogram of run times of the started ones */
+    pthread_mutex_t lock;                 /**< guards everything */
+    uint64_t began_ns;                    /**< when the program began to take calls */
+    uint64_t accepted;                    /**< calls accepted */
+    uint64_t ended[CLI_OUTCOMES];         /**< calls ended, by outcome */
+    uint64_t not_started;                 /**< of those: never started */
+    uint64_t detached;                    /**< calls that became background */
+    uint64_t faults;                      /**< input lines that could not be used */
+    uint64_t runs[CLI_RUN_BUCKETS];       /**< histogram of run times of the started ones */
     struct cli_slow slowest[CLI_SLOWEST]; /**< slowest first */
-    uint64_t shown_ns;               /**< when the status line was shown last … */
-    uint64_t shown_ended;            /**< … and how many had ended then */
-    uint64_t rate;                   /**< calls ended per second lately */
+    uint64_t shown_ns;                    /**< when the status line was shown last … */
+    uint64_t shown_ended;                 /**< … and how many had ended then */
+    uint64_t rate;                        /**< calls ended per second lately */
 };
 
 /** Prepares the counts; time begins to count. */

@@ -6,8 +6,8 @@
  *
  * Invariants:
  *  1. size <= capacity; data is NULL exactly when capacity is 0.
- *  2. After `failed` was set nothing is appended: a line is whole or it is not written at all, so the
- *     caller tests `failed` once, at its end.
+ *  2. After `failed` was set nothing is appended: a line is whole or it is not written at all,
+ *     so the caller tests `failed` once, at its end.
  *  3. What cli_text_string writes is valid UTF-8 and valid JSON whatever bytes went in.
  *
  * Appending costs the bytes appended (amortised: room doubles). Plain runs of a string are copied
@@ -23,7 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_ROOM_MIN = 256, TEXT_FORMAT_MAX = 1024, NUMBER_ROOM = 24 };
+enum {
+    TEXT_ROOM_MIN = 256,
+    TEXT_FORMAT_MAX = 1024,
+    NUMBER_ROOM = 24
+};
 
 void cli_text_done(struct cli_text *text)
 {
@@ -128,8 +132,9 @@ void cli_text_field_string(struct cli_text *text, const char *name, const char *
     (void)cli_text_string(text, string, strlen(string)); /* replaced bytes: display text only */
 }
 
-/* Whether byte `index` of a sequence that starts with `first` may be `byte`: the second byte's range
- * keeps out overlong forms, surrogates and what lies beyond U+10FFFF (Unicode 15, table 3-7). */
+/* Whether byte `index` of a sequence that starts with `first` may be `byte`: the second byte's
+ * range keeps out overlong forms, surrogates and what lies beyond U+10FFFF (Unicode 15, table
+ * 3-7). */
 static bool continues(unsigned char first, size_t index, unsigned char byte)
 {
     unsigned char low = 0x80, high = 0xbf;

@@ -2,7 +2,8 @@
  * text.h: a growing piece of text, and the writing of JSON into it.
  *
  * Results embed bytes that are JSON already (a tool's output), which a tree of JSON values cannot
- * hold without parsing them again; so lines are written front to back, and parsed with jansson only.
+ * hold without parsing them again; so lines are written front to back, and parsed with jansson
+ * only.
  */
 #ifndef CLI_TEXT_H
 #define CLI_TEXT_H

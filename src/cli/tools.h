@@ -12,7 +12,7 @@ struct cli_declared;
 
 /** The tools of a run. */
 struct cli_tools {
-    char *directory;               /**< where relative paths begin, absolute; NULL: the current one */
+    char *directory; /**< where relative paths begin, absolute; NULL: the current one */
     struct cli_declared *declared; /**< tools of the tools file */
     size_t declared_count;         /**< how many */
 };

@@ -120,13 +120,13 @@ int tr__arena_take_slow(struct tr__arena *arena, struct tr__arena_producer *prod
 static inline int tr__arena_take(struct tr__arena *arena, struct tr__arena_producer *producer,
                                  size_t size, struct tr__arena_ref *ret)
 {
-    struct tr__arena_chunk *chunk = producer->chunk;
     size_t rounded = (size + TR__ARENA_ALIGN - 1) & ~(size_t)(TR__ARENA_ALIGN - 1);
 
-    if (producer->shared || chunk == NULL || size - 1 >= TR__ARENA_BIG_BYTES ||
+    if (producer->shared || producer->chunk == NULL || size - 1 >= TR__ARENA_BIG_BYTES ||
         rounded > TR__ARENA_CHUNK_ROOM - producer->used) {
         return tr__arena_take_slow(arena, producer, size, ret);
     }
+    struct tr__arena_chunk *chunk = producer->chunk;
     ret->data = chunk->data + producer->used;
     ret->origin = &chunk->origin;
     ret->size = (uint32_t)size;

@@ -22,8 +22,8 @@
  * reader that goes to sleep before a claimed number says that any event will do. In the order of
  * all seq_cst operations: set bit, then load `last`.
  *   last == cursor: every later claim comes after the bit, so a matching event wakes the reader.
- *   last > cursor:  store eager, look at stamp n once more. Not complete: its publisher's store of
- *                   the stamp, and then its load of eager, come after: it wakes the reader.
+ *   last > cursor:  store eager, then look at stamp n. Not complete: its publisher's store of the
+ *                   stamp, and then its load of eager, come after: it wakes the reader.
  *
  * Complexity: read O(events passed), a hidden one costs a cache line; opening O(readers_max).
  * Rejected: copying under a lock; a count of readers per slot (publishers would wait for readers).
@@ -390,14 +390,11 @@ static bool announce(struct tr_reader *reader)
 
     tr__store_seq_cst(&reader->eager, 0u);
     (void)tr__fetch_or_seq_cst(&events->sleepers[reader->index / 64], bit);
-    if (is_ready(reader)) {
-        return true;
+    if (tr__load_seq_cst(&events->last) == tr__load_relaxed(&reader->cursor)) { /* our own */
+        return tr__load_seq_cst(&events->closed) != 0;
     }
-    if (tr__load_seq_cst(&events->last) != tr__load_relaxed(&reader->cursor)) {
-        tr__store_seq_cst(&reader->eager, 1u);
-        return is_ready(reader);
-    }
-    return tr__load_seq_cst(&events->closed) != 0;
+    tr__store_seq_cst(&reader->eager, 1u);
+    return is_ready(reader);
 }
 
 /* Awake again: publishers need not look at us, unless the eventfd waits for them. */

@@ -69,8 +69,8 @@ void tr__turn_done(struct tr__turn *turn)
     turn->out = NULL;
 }
 
-static void leave_session(struct tr__session *session, struct tr__lane *lane,
-                          struct tr__registry *registry)
+void tr__session_leave(struct tr__session *session, struct tr__lane *lane,
+                       struct tr__registry *registry)
 {
     TR_ASSERT(session->turns > 0);
     session->turns--;
@@ -99,7 +99,7 @@ void tr__turn_leave(struct tr__turn *turn, struct tr__lane *lane)
     tr__turn_done(turn);
     lane->turns_used--;
     tr__slots_give(&registry->turns, &lane->turns, &turn->slot); /* stale since its close */
-    leave_session(session, lane, registry);
+    tr__session_leave(session, lane, registry);
 }
 
 static struct tr__slot *take_home(struct tr__registry *registry, struct tr__lane *lane,
@@ -336,26 +336,93 @@ int tr__registry_open_turn(struct tr__registry *registry, tr_session_id session,
     return error;
 }
 
+/* Whose roster is being swept. */
+struct sweep {
+    struct tr__registry *registry;
+    struct tr__turn *turn;
+};
+
+/* The word of a task that has not ended, or 0. */
+static uint64_t live_word(struct tr__registry *registry, tr_task_id id)
+{
+    struct tr__task *task = tr__registry_task(registry, id);
+    uint64_t word = task == NULL ? 0 : tr__task_word(task);
+    bool same = TR__WORD_GENERATION(word) == TR__ID_GENERATION(id);
+    return task != NULL && same && tr__word_is_live(word) ? word : 0;
+}
+
+static bool keep_live(void *context, tr_task_id id)
+{
+    return live_word((struct tr__registry *)context, id) != 0;
+}
+
+/* Attached tasks have been enrolled as foreground. */
+static bool keep_background(void *context, tr_task_id id)
+{
+    const struct sweep *sweep = (const struct sweep *)context;
+    uint64_t word = live_word(sweep->registry, id);
+    return word != 0 && tr__word_is_background(word);
+}
+
+/* Detached tasks move to the other roster; without memory for that they stay where they are. */
+static bool keep_foreground(void *context, tr_task_id id)
+{
+    struct sweep *sweep = (struct sweep *)context;
+    uint64_t word = live_word(sweep->registry, id);
+    if (word == 0 || !tr__word_is_background(word)) {
+        return word != 0;
+    }
+    if (tr__roster_reserve(&sweep->turn->background, keep_background, sweep) < 0) {
+        return true;
+    }
+    tr__roster_append(&sweep->turn->background, id);
+    return false;
+}
+
+int tr__turn_enrol_reserve(struct tr__registry *registry, struct tr__turn *turn, bool background)
+{
+    struct sweep sweep = {registry, turn};
+    return background ? tr__roster_reserve(&turn->background, keep_background, &sweep)
+                      : tr__roster_reserve(&turn->foreground, keep_foreground, &sweep);
+}
+
+void tr__turn_enrol(struct tr__turn *turn, tr_task_id id, bool background)
+{
+    tr__roster_append(background ? &turn->background : &turn->foreground, id);
+}
+
+void tr__turn_sweep(struct tr__registry *registry, struct tr__turn *turn)
+{
+    struct sweep sweep = {registry, turn};
+    tr__roster_sweep(&turn->foreground, keep_foreground, &sweep);
+    tr__roster_sweep(&turn->background, keep_background, &sweep);
+}
+
+void tr__turn_sweep_foreground(struct tr__registry *registry, struct tr__turn *turn)
+{
+    struct sweep sweep = {registry, turn};
+    tr__roster_sweep(&turn->foreground, keep_foreground, &sweep);
+}
+
+static void orphan(struct tr__registry *registry, struct tr__session *session,
+                   const struct tr__roster *roster)
+{
+    for (uint32_t i = 0; i < roster->count; i++) {
+        if (tr__roster_reserve(&session->orphans, keep_live, registry) < 0) {
+            session->orphans_lost = true; /* no memory: its close looks at every task instead */
+            return;
+        }
+        tr__roster_append(&session->orphans, roster->ids[i]);
+    }
+}
+
 void tr__registry_close_turn(struct tr__registry *registry, struct tr__turn *turn)
 {
-    struct tr__session *session = turn->session;
-    tr__roster_sweep(&turn->background, tr__registry_keep_background, registry);
-    for (uint32_t i = 0; i < turn->background.count; i++) {
-        if (tr__roster_reserve(&session->orphans, tr__registry_keep_background, registry) < 0) {
-            session->orphans_lost = true; /* no memory: its close looks at every task instead */
-            break;
-        }
-        tr__roster_append(&session->orphans, turn->background.ids[i]);
-    }
+    tr__turn_sweep(registry, turn);
+    orphan(registry, turn->session, &turn->background);
+    orphan(registry, turn->session, &turn->foreground); /* cleaning up, or not yet moved over */
     /* seq_cst: pairs with the load after a push in completion/settle: one of the two sides sees the
      * other, so nothing stays in the inbox of a closed turn. */
     tr__store_seq_cst(&turn->closed, 1u);
     tr__slots_stale(&registry->turns, &turn->slot);
-}
-
-void tr__registry_close_session(struct tr__registry *registry, struct tr__lane *lane,
-                                struct tr__session *session)
-{
-    tr__store_release(&session->closed, 1u); /* pairs with acquire looks outside the lock */
-    leave_session(session, lane, registry);
 }

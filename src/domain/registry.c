@@ -225,19 +225,3 @@ void tr__registry_recycle(struct tr__registry *registry, struct tr__task *task)
     tr__slots_give(&registry->tasks, &lane->tasks, &task->slot);
     tr__gate_open(&registry->room);
 }
-
-bool tr__registry_keep_foreground(void *registry, tr_task_id id)
-{
-    struct tr__task *task = tr__registry_task((struct tr__registry *)registry, id);
-    uint64_t word = task == NULL ? 0 : tr__task_word(task);
-    return task != NULL && TR__WORD_GENERATION(word) == TR__ID_GENERATION(id) &&
-           tr__word_is_live(word) && !tr__word_is_background(word);
-}
-
-bool tr__registry_keep_background(void *registry, tr_task_id id)
-{
-    struct tr__task *task = tr__registry_task((struct tr__registry *)registry, id);
-    uint64_t word = task == NULL ? 0 : tr__task_word(task);
-    return task != NULL && TR__WORD_GENERATION(word) == TR__ID_GENERATION(id) &&
-           tr__word_is_live(word) && tr__word_is_background(word);
-}

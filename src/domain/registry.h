@@ -32,7 +32,9 @@ struct tr__cold {
     void *input_context;
     tr__atomic_u64 active_ns;  /* last output or progress; the function, read by the deadline */
     tr__atomic_u32 approvals;  /* given so far; approvers */
-    tr__atomic_u32 wake_event; /* eventfd of a function that blocks its thread; see engine/await */
+    tr__atomic_ptr wake_direct; /* executor of a function that blocks its thread; see engine/call */
+    tr__atomic_u32 wake_done;   /* 1: its notifier has finished with it */
+    tr__atomic_ptr stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
 };
 
 struct tr__lane {
@@ -118,12 +120,12 @@ int tr__registry_open_turn(struct tr__registry *registry, tr_session_id session,
  * session's orphans. The caller has cancelled what has to be; it then discards what is in the turn's
  * inbox and gives up the opening's claim with tr__turn_leave (homes.h). */
 void tr__registry_close_turn(struct tr__registry *registry, struct tr__turn *turn);
-/* Under the lane's lock: no more turns; the session goes when its last turn has gone. */
-void tr__registry_close_session(struct tr__registry *registry, struct tr__lane *lane,
-                                struct tr__session *session);
-
-/* Rosters' notion of "still to be kept", context is the registry. */
-bool tr__registry_keep_foreground(void *registry, tr_task_id id);
-bool tr__registry_keep_background(void *registry, tr_task_id id);
+/* Under the lane's lock: makes sure that one more task can be enrolled with the turn; 0 or TR_ENOMEM. */
+int tr__turn_enrol_reserve(struct tr__registry *registry, struct tr__turn *turn, bool background);
+/* After a successful reserve; cannot fail. */
+void tr__turn_enrol(struct tr__turn *turn, tr_task_id id, bool background);
+/* Under the lane's lock: rosters without what has ended or changed its kind. */
+void tr__turn_sweep(struct tr__registry *registry, struct tr__turn *turn);
+void tr__turn_sweep_foreground(struct tr__registry *registry, struct tr__turn *turn);
 
 #endif

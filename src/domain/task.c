@@ -240,7 +240,7 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
             if ((seen & TR__TASK_CANCEL) != 0) {
                 return refuse(TR__ACTION_NONE, seen);
             }
-            uint64_t next = seen | asked | TR__TASK_HOLD_STEER;
+            uint64_t next = seen | asked | TR__TASK_HOLD_STEER | TR__TASK_HOLD_TIMER;
             if (swap(task, &seen, next)) {
                 return step_of(TR__ACTION_NOTIFY, seen, next);
             }
@@ -358,6 +358,23 @@ void tr__task_published(struct tr__task *task)
     /* release: the event is in the log before the next transition's; pairs with swap's acquire. */
     uint64_t before = tr__fetch_and_release(&task->slot.word, ~TR__TASK_PUBLISHING);
     TR_ASSERT((before & TR__TASK_PUBLISHING) != 0);
+}
+
+bool tr__task_ask(struct tr__task *task, tr_task_id id)
+{
+    unsigned spins = 0;
+    uint64_t seen = tr__task_word(task);
+    for (;;) {
+        if (!generation_fits(seen, id) || tr__word_state(seen) != TR__TASK_APPROVAL) {
+            return false;
+        }
+        if ((seen & TR__TASK_HOLD_ASK) != 0) {
+            tr__backoff(&spins);
+            seen = tr__task_word(task);
+        } else if (swap(task, &seen, seen | TR__TASK_HOLD_ASK)) {
+            return true;
+        }
+    }
 }
 
 bool tr__task_look(struct tr__task *task, tr_task_id id)

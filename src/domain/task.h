@@ -32,6 +32,9 @@
  * any unended fg     detach           same, bg  tr__task_detach          any         DETACHED
  * any unended bg     attach           same, fg  tr__task_attach          host        ATTACHED
  *
+ * Asking a cooperative task to stop takes HOLD_TIMER too: patience with it is bounded (engine/deadline).
+ * `before` tells whether a timer was under way already.
+ *
  * "Cooperative" tasks are those whose function is told and trusted to stop: awaiting functions and calls
  * run in the launching thread. A function that merely waits for an op is RUNNING here; whether it sleeps
  * is `wake`, which snapshots show as WAITING.
@@ -43,6 +46,7 @@
  *   HOLD_RESULT    its resolution was not released by the host
  *   HOLD_DETACH    its detach item was not released by the host
  *   HOLD_STEER     a canceller is still waking it
+ *   HOLD_ASK       a launcher or approver is asking for permission
  *   HOLD_LOOK      a snapshot is being copied (one at a time: under the lane's lock)
  *
  * Whoever publishes an event has a hold meanwhile.
@@ -100,9 +104,10 @@ enum tr__task_state {
 #define TR__TASK_LIFETIME_MASK (UINT64_C(3) << TR__TASK_LIFETIME_SHIFT)
 #define TR__TASK_LOW (UINT64_C(1) << 25)            /* low priority */
 #define TR__TASK_COLD (UINT64_C(1) << 26)           /* the cold record is in use */
+#define TR__TASK_HOLD_ASK (UINT64_C(1) << 27)
 #define TR__TASK_HOLDS                                                                             \
     (TR__TASK_HOLD_RUN | TR__TASK_HOLD_TIMER | TR__TASK_HOLD_RESULT | TR__TASK_HOLD_DETACH |       \
-     TR__TASK_HOLD_LOOK | TR__TASK_HOLD_STEER)
+     TR__TASK_HOLD_LOOK | TR__TASK_HOLD_STEER | TR__TASK_HOLD_ASK)
 
 /* What a channel hands out: a node, and which of a task's items it is. */
 struct tr__item {
@@ -115,7 +120,7 @@ struct tr__item {
 enum tr__wake {
     TR__WAKE_AWAKE = 0,
     TR__WAKE_FIBER = 1,    /* suspended: push `run` to a worker */
-    TR__WAKE_THREAD = 2,   /* blocked in its own thread: write its eventfd */
+    TR__WAKE_THREAD = 2,   /* blocked in its own thread: wake its direct executor */
     TR__WAKE_NOTIFIED = 3,
 };
 
@@ -200,10 +205,23 @@ struct tr__step tr__task_set_continue(struct tr__task *task, tr_task_id id, bool
 bool tr__task_publish(struct tr__task *task, tr_task_id id);
 /* The event of the last transition is published: lets the next one go. */
 void tr__task_published(struct tr__task *task);
+/* Takes HOLD_ASK of a task in APPROVAL, after whoever has it; false if it is in another state. */
+bool tr__task_ask(struct tr__task *task, tr_task_id id);
 /* Under the lane's lock: keeps what the record points to from being freed, until tr__task_drop. */
 bool tr__task_look(struct tr__task *task, tr_task_id id);
 /* Clears a hold. True: the task has ended and this was the last; the caller recycles the slot. */
 bool tr__task_drop(struct tr__task *task, uint64_t hold);
+
+/* Bytes of `bytes` that call id, metadata and input use; the result may have the rest. */
+static inline uint32_t tr__task_bytes_used(const struct tr__task *task)
+{
+    uint32_t used = task->in == task->bytes ? (uint32_t)task->call_id_size + task->metadata_size : 0;
+    const unsigned char *input = (const unsigned char *)task->input;
+    if (task->input_size > 0 && input >= task->bytes && input < task->bytes + TR__TASK_BYTES) {
+        used = (uint32_t)(input - task->bytes) + task->input_size;
+    }
+    return used;
+}
 
 /* The word now. Relaxed is enough for a look; acquire shows what the last transition published. */
 static inline uint64_t tr__task_word(const struct tr__task *task)

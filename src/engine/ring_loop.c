@@ -179,10 +179,9 @@ static uint64_t prepare_to_sleep(struct tr__ring *ring)
 {
     uint64_t until_ns = tr__wheel_next(&ring->wheel);
 
-    if (until_ns <= ring->kernel->now(ring->kernel_state)) {
+    if (until_ns <= ring->kernel->now(ring->kernel_state) || !tr__ring_place_doorbell(ring)) {
         return 0;
     }
-    tr__ring_place_doorbell(ring);
     /* seq_cst: R1, comes before the look at the inbox; pairs with tr__ring_push */
     tr__store_seq_cst(&ring->sleeping_until, until_ns);
     if (!tr__mpsc_is_empty(&ring->inbox)) {                    /* R2 */
@@ -190,6 +189,14 @@ static uint64_t prepare_to_sleep(struct tr__ring *ring)
         return 0;
     }
     return until_ns;
+}
+
+/* Any other answer (EBADF, EEXIST, EBADR) means that the ring is gone, or a completion is lost: no
+ * op could be relied on to end. */
+static void check_enter(int error)
+{
+    TR_ASSERT(error == 0 || error == -EINTR || error == -ETIME || error == -EAGAIN ||
+              error == -EBUSY);
 }
 
 /* Enters the kernel: to sleep if nothing is to be done here, not at all if nothing is there. */
@@ -212,8 +219,7 @@ static void enter(struct tr__ring *ring, bool busy)
         error = kernel->enter(ring->kernel_state, false, 0);
     }
     tr__ring_count(ring, TR__RING_ENTERS);
-    TR_ASSERT(error == 0 || error == -EINTR || error == -ETIME || error == -EAGAIN ||
-              error == -EBUSY);
+    check_enter(error);
 }
 
 /* Copies out a batch of completions, then acts on them: done hooks may start further ops. */
@@ -235,8 +241,7 @@ static bool retire_doorbell(struct tr__ring *ring)
     }
     ring->kernel->bell(ring->kernel_state);
     int error = ring->kernel->enter(ring->kernel_state, true, TR__FOREVER);
-    TR_ASSERT(error == 0 || error == -EINTR || error == -ETIME || error == -EAGAIN ||
-              error == -EBUSY);
+    check_enter(error);
     take_completions(ring);
     return true;
 }

@@ -57,8 +57,8 @@ void tr__ring_place(struct tr__ring *ring);
 /* tr__ring_place would find something to do, or lacked room: do not sleep. */
 bool tr__ring_can_place(const struct tr__ring *ring);
 
-/* Places the doorbell, if it is not with the kernel already. */
-void tr__ring_place_doorbell(struct tr__ring *ring);
+/* Places the doorbell, if it is not with the kernel already. False: no room, do not sleep. */
+bool tr__ring_place_doorbell(struct tr__ring *ring);
 
 /* Acts on one completion. */
 void tr__ring_complete(struct tr__ring *ring, const struct tr__kernel_completion *completion);

@@ -363,12 +363,14 @@ void tr__ring_place(struct tr__ring *ring)
     }
 }
 
-void tr__ring_place_doorbell(struct tr__ring *ring)
+bool tr__ring_place_doorbell(struct tr__ring *ring)
 {
     if (ring->doorbell_placed) {
-        return;
+        return true;
     }
-    TR_ASSERT(ring->kernel->room(ring->kernel_state) > 0); /* kept free by tr__ring_place */
+    if (ring->kernel->room(ring->kernel_state) == 0) {
+        return false; /* it was answered while submissions were short: the place was lent out */
+    }
     ring->doorbell_generation = next_generation(ring->doorbell_generation);
     struct tr__kernel_request request = {
         .user_data = TR__ID_MAKE(TAG_DOORBELL, ring->doorbell_generation, 0),
@@ -376,6 +378,7 @@ void tr__ring_place_doorbell(struct tr__ring *ring)
     };
     ring->kernel->place(ring->kernel_state, &request);
     ring->doorbell_placed = true;
+    return true;
 }
 
 /* What an op results in that was asked to end and whose request came back without a result. */
@@ -399,7 +402,6 @@ static void complete_op(struct tr__ring *ring, uint32_t index, int64_t result)
     if (op->kind == TR__OP_READ) {
         tr__asan_unpoison(op->buffer, op->size);
     }
-    entry->awaiting_readiness = 0;
     bool again = result == -EINTR || (was_poll && result >= 0);
     bool not_ready = result == -EAGAIN && op->kind != TR__OP_POLL;
     if (entry->reason != 0) {

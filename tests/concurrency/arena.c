@@ -1,6 +1,6 @@
 /*
- * Tests of completion/arena with several threads: pieces are taken by some threads and given back by
- * others; none overlaps another that lives, and everything comes back.
+ * Tests of completion/arena with several threads: pieces are taken by some threads and given back
+ * by others; none overlaps another that lives, and everything comes back.
  */
 #include <pthread.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Parker under contention: a lost wake-up is a hang, so every case ends by counts or by time-out. */
+/* Parker under contention: a lost wake-up is a hang, so every case ends by counts or time-out. */
 #include "parts/parker.h"
 
 #include <toolring/error.h>
@@ -128,8 +128,8 @@ CASE_TIMEOUT(parker_concurrency, ping_pong_hands_over_every_round, 60)
 }
 
 /* Deadlines of about the time a wake takes: notifications and time-outs race for the word. Here the
- * owner never cancels, so each claim must come out as exactly one "notified". (It may be of what the
- * owner has seen already: the producer was between publishing and notifying.) */
+ * owner never cancels, so each claim must come out as exactly one "notified". (It may be of what
+ * the owner has seen already: the producer was between publishing and notifying.) */
 CASE_TIMEOUT(parker_concurrency, time_outs_and_wakes_race_without_loss, 60)
 {
     static struct box box;
@@ -189,8 +189,8 @@ static void *duel_publish(void *context)
     return NULL;
 }
 
-/* Both are awake on their cores and reach their two steps within nanoseconds of each other: the very
- * window in which weaker orders lose the wake. Ten seconds are for ever here. */
+/* Both are awake on their cores and reach their two steps within nanoseconds of each other: the
+ * very window in which weaker orders lose the wake. Ten seconds are for ever here. */
 CASE_TIMEOUT(parker_concurrency, prepare_and_publish_meet_head_on, 60)
 {
     static struct duel duel;
@@ -215,8 +215,8 @@ CASE_TIMEOUT(parker_concurrency, prepare_and_publish_meet_head_on, 60)
     CHECK_EQ_INT(pthread_join(thread, NULL), 0);
 }
 
-/* The same window for a deadline that has passed: the kernel says "time is up" while a producer claims
- * the word. Each claim must still come out as "notified", whatever the kernel said. */
+/* The same window for a deadline that has passed: the kernel says "time is up" while a producer
+ * claims the word. Each claim must still come out as "notified", whatever the kernel said. */
 CASE_TIMEOUT(parker_concurrency, an_expiring_wait_does_not_swallow_a_claim, 60)
 {
     static struct duel duel;

@@ -1,6 +1,6 @@
 /*
- * Tests of completion/arena by one thread: where memory comes from, what is counted, when a chunk is
- * used again, and every allocation failing once.
+ * Tests of completion/arena by one thread: where memory comes from, what is counted, when a chunk
+ * is used again, and every allocation failing once.
  */
 #include <string.h>
 

@@ -1,0 +1,93 @@
+/*
+ * cancel.c: asking tasks to stop: the only place where a cancel becomes a message.
+ *
+ * Owner thread: any: hosts (cancel, interrupt, close), the ring (timeouts). Called by host, deadline.c;
+ * calls domain/task, settle, deadline, call.
+ *
+ * Invariants
+ *  1. The state word decides: a queued, deferred or approval task, or a plain function, ends here and now;
+ *     a cooperative function is asked once, by whoever sets CANCEL.
+ *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification; then drops it.
+ *  3. Patience is bounded: a cooperative function that has not ended after grace + abandon_wait is
+ *     abandoned: its outcome is delivered and what it still returns is discarded.
+ *
+ * Complexity: O(1) per task; at most one message to the ring and one to a worker.
+ */
+#include <string.h>
+
+#include <toolring/error.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "engine/engine.h"
+
+static void settle_now(struct tr__engine *engine, struct tr__task *task, struct tr__step step,
+                       int code, const char *reason)
+{
+    tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, tr__clock_now(), code,
+                      reason);
+}
+
+/* Leaves the reason for the ender. Without memory the outcome goes without it. */
+static void leave_reason(struct tr__cold *cold, const char *reason)
+{
+    size_t size = reason == NULL ? 0 : strnlen(reason, TR_REASON_BYTES_MAX);
+    char *copy = size == 0 ? NULL : (char *)tr__memory_take(size + 1);
+    if (copy != NULL) {
+        memcpy(copy, reason, size);
+        copy[size] = '\0';
+        tr__store_release(&cold->stop_reason, (void *)copy); /* pairs with the ender's exchange */
+    }
+}
+
+static void steer(struct tr__engine *engine, struct tr__task *task, struct tr__step step,
+                  const char *reason)
+{
+    leave_reason(tr__registry_cold(&engine->completion->registry, task), reason);
+    if (engine->config.threaded) {
+        uint64_t patience =
+            tr__clock_after(engine->config.cancel_grace_ns, engine->config.abandon_wait_ns);
+        tr__deadline_abandon(engine, task, tr__clock_after(tr__clock_now(), patience),
+                             (step.before & TR__TASK_HOLD_TIMER) != 0);
+    } else {
+        /* No ring, so no patience to bound: the launching thread waits for the function anyway. */
+        tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
+    }
+    tr__call_notify(engine, task);
+    tr__settle_drop(engine->completion, task, TR__TASK_HOLD_STEER);
+}
+
+int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
+                    int code, const char *reason)
+{
+    struct tr__step step = tr__task_cancel(task, id, timeout, tr__engine_wanted(engine));
+    switch (step.action) {
+    case TR__ACTION_ENOENT:
+        return TR_ENOENT;
+    case TR__ACTION_EALREADY:
+        return TR_EALREADY;
+    case TR__ACTION_SETTLE:
+        settle_now(engine, task, step, code, reason);
+        return 0;
+    case TR__ACTION_NOTIFY:
+        steer(engine, task, step, reason);
+        return 0;
+    default:
+        TR_ASSERT(step.action == TR__ACTION_NONE); /* asked before: idempotent */
+        return 0;
+    }
+}
+
+void tr__cancel_abandon(struct tr__engine *engine, struct tr__task *task, tr_task_id id)
+{
+    struct tr__step step = tr__task_abandon(task, id, tr__engine_wanted(engine));
+    if (step.action == TR__ACTION_SETTLE) {
+        bool timeout = (step.word & TR__TASK_TIMEOUT) != 0;
+        struct tr__cold *cold = tr__registry_cold(&engine->completion->registry, task);
+        /* acquire: pairs with leave_reason. */
+        char *reason = (char *)tr__exchange_acquire(&cold->stop_reason, (void *)NULL);
+        settle_now(engine, task, step, timeout ? TR_ETIMEDOUT : TR_ECANCELED, reason);
+        tr__memory_give(reason);
+    }
+}

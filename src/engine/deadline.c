@@ -1,0 +1,238 @@
+/*
+ * deadline.c: see deadline.h.
+ *
+ * Owner: the op: the ring. `due` runs on the ring thread; init and arm on the launching thread; disarm on
+ * the ending thread; poke on a canceller's. Called by host, run.c, cancel.c; calls ring, cancel, settle.
+ *
+ * Invariants
+ *  1. The op is started only by arm and by `due`, and ARMED is set only right after. Whoever clears ARMED
+ *     cancels the op; `due` clears it first of all. So each start is cancelled at most once, and only while
+ *     the canceller keeps the slot: it has a hold of its own.
+ *  2. DISARM is set before ARMED is looked at by the ender, ARMED before DISARM by the starter (both
+ *     read-modify-writes of one word): one of them sees the other, so an ended task's timer is cancelled.
+ *  3. HOLD_TIMER is dropped exactly once: by the `due` that sees the task ended.
+ *
+ * Complexity: arming and disarming push one message each to the ring; the ring is woken only for a moment
+ * earlier than it sleeps for. Firing costs O(1).
+ */
+#include "engine/deadline.h"
+
+#include <toolring/error.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "engine/engine.h"
+
+static struct tr__deadline *deadline_of(struct tr__engine *engine, const struct tr__task *task)
+{
+    return &engine->deadlines[task->slot.index];
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The earliest moment at which anything may be due, given what is known now. */
+static uint64_t next_look(struct tr__deadline *deadline, uint64_t word)
+{
+    struct tr__task *task = deadline->task;
+    struct tr__cold *cold =
+        tr__registry_cold(&deadline->engine->completion->registry, task);
+    enum tr__task_state state = tr__word_state(word);
+    uint64_t accepted = task->accepted_ns;
+    /* relaxed: values of their own; a stale one makes the timer look once more than needed. */
+    uint64_t started =
+        (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : accepted;
+    uint64_t active = tr__load_relaxed(&cold->active_ns);
+    active = active > started ? active : started;
+    uint64_t next = tr__load_relaxed(&deadline->abandon_at_ns);
+    if ((word & TR__TASK_CANCEL) != 0) {
+        return next; /* asked to stop already: no other time matters */
+    }
+    next = earlier(next, deadline->total_at_ns);
+    next = earlier(next, tr__clock_after(started, deadline->run_ns));
+    next = earlier(next, tr__clock_after(active, deadline->idle_ns));
+    if (!tr__word_is_background(word)) {
+        next = earlier(next, deadline->detach_at_ns);
+    }
+    if (state == TR__TASK_QUEUED) {
+        next = earlier(next, tr__clock_after(accepted, deadline->queue_ns));
+    }
+    if (state == TR__TASK_APPROVAL) {
+        next = earlier(next, tr__load_relaxed(&deadline->expire_at_ns));
+    }
+    return next;
+}
+
+static bool is_timed_out(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+{
+    struct tr__task *task = deadline->task;
+    struct tr__cold *cold =
+        tr__registry_cold(&deadline->engine->completion->registry, task);
+    if (now >= deadline->total_at_ns) {
+        return true;
+    }
+    if (tr__word_state(word) == TR__TASK_QUEUED) {
+        return now >= tr__clock_after(task->accepted_ns, deadline->queue_ns);
+    }
+    if ((word & TR__TASK_STARTED) == 0) {
+        return false;
+    }
+    uint64_t started = tr__load_relaxed(&task->started_ns); /* published with STARTED */
+    uint64_t active = tr__load_relaxed(&cold->active_ns);   /* a value of its own */
+    active = active > started ? active : started;
+    return now >= tr__clock_after(started, deadline->run_ns) ||
+           now >= tr__clock_after(active, deadline->idle_ns);
+}
+
+/* Does what is due. */
+static void act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+{
+    struct tr__engine *engine = deadline->engine;
+    struct tr__task *task = deadline->task;
+    if ((word & TR__TASK_CANCEL) != 0) {
+        if (now >= tr__load_relaxed(&deadline->abandon_at_ns)) { /* a value of its own */
+            tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
+            tr__cancel_abandon(engine, task, deadline->id);
+        }
+        return;
+    }
+    if (is_timed_out(deadline, word, now)) {
+        (void)tr__cancel_task(engine, task, deadline->id, true, TR_ETIMEDOUT, NULL);
+        return; /* ended meanwhile, or asked to stop: both are fine */
+    }
+    if (now >= deadline->detach_at_ns) {
+        deadline->detach_at_ns = TR_FOREVER;
+        struct tr__step step = tr__task_detach(task, deadline->id, tr__engine_wanted(engine));
+        if (step.action == TR__ACTION_DETACHED) {
+            tr__engine_detached(engine, task, step);
+        }
+    }
+    if (tr__word_state(word) == TR__TASK_APPROVAL &&
+        now >= tr__load_relaxed(&deadline->expire_at_ns)) {
+        struct tr__step step = tr__task_deny(task, deadline->id, tr__engine_wanted(engine));
+        if (step.action == TR__ACTION_SETTLE) {
+            tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, now,
+                              TR_EDENIED, "no approval in time");
+        }
+    }
+}
+
+static void start(struct tr__deadline *deadline, uint64_t at_ns);
+
+static void due(struct tr__op *op)
+{
+    struct tr__deadline *deadline = TR__CONTAINER_OF(op, struct tr__deadline, op);
+    struct tr__task *task = deadline->task;
+    struct tr__engine *engine = deadline->engine;
+    /* acq_rel: invariants 1 and 2. */
+    uint32_t before =
+        tr__fetch_and_acq_rel(&deadline->word, ~(TR__DEADLINE_ARMED | TR__DEADLINE_LOOK));
+    uint64_t word = tr__task_word(task);
+    if ((before & TR__DEADLINE_DISARM) == 0 && tr__word_is_live(word)) {
+        act(deadline, word, tr__clock_now());
+        word = tr__task_word(task);
+    }
+    if (tr__word_is_live(word) && tr__load_relaxed(&engine->closing) == 0) {
+        start(deadline, next_look(deadline, word));
+        return;
+    }
+    /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own hold keeps the
+     * slot until then. (At closing, what is unended will be ended without this timer.) */
+    tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
+}
+
+/* Has the op given back, if it is under way and nobody else does so. */
+static void withdraw(struct tr__deadline *deadline, bool urgent)
+{
+    /* acq_rel: invariant 1; publishes the caller's new time to the `due` that follows. */
+    uint32_t before = tr__fetch_and_acq_rel(&deadline->word, ~TR__DEADLINE_ARMED);
+    if ((before & TR__DEADLINE_ARMED) != 0) {
+        tr__ring_cancel(&deadline->engine->ring, &deadline->op, urgent);
+    }
+}
+
+static void start(struct tr__deadline *deadline, uint64_t at_ns)
+{
+    struct tr__op *op = &deadline->op;
+    op->kind = TR__OP_TIMER;
+    op->done = due;
+    op->owner = deadline;
+    op->deadline_ns = at_ns;
+    tr__ring_start(&deadline->engine->ring, op);
+    /* acq_rel: invariant 2. */
+    uint32_t before = tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_ARMED);
+    if ((before & (TR__DEADLINE_DISARM | TR__DEADLINE_LOOK)) != 0) {
+        withdraw(deadline, (before & TR__DEADLINE_LOOK) != 0);
+    }
+}
+
+/* Makes a timer under way look at its times again. The caller has a hold of its own. */
+static void poke(struct tr__deadline *deadline)
+{
+    /* acq_rel: LOOK before ARMED is looked at, as with DISARM (invariant 2). */
+    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_LOOK);
+    withdraw(deadline, true);
+}
+
+bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const tr_options *options,
+                       bool cooperative)
+{
+    bool detach = options->route == TR_ROUTE_DETACH_AFTER;
+    bool watched = detach || options->queue_timeout_ns != TR_FOREVER ||
+                   options->run_timeout_ns != TR_FOREVER ||
+                   options->idle_timeout_ns != TR_FOREVER ||
+                   options->total_timeout_ns != TR_FOREVER;
+    if (!watched && !cooperative) {
+        return false;
+    }
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    uint64_t accepted = task->accepted_ns;
+    deadline->engine = engine;
+    deadline->task = task;
+    deadline->id = tr__slots_id(&engine->completion->registry.tasks, &task->slot);
+    deadline->detach_at_ns =
+        detach ? tr__clock_after(accepted, options->detach_after_ns) : TR_FOREVER;
+    deadline->total_at_ns = tr__clock_after(accepted, options->total_timeout_ns);
+    deadline->queue_ns = options->queue_timeout_ns;
+    deadline->run_ns = options->run_timeout_ns;
+    deadline->idle_ns = options->idle_timeout_ns;
+    tr__store_relaxed(&deadline->expire_at_ns, TR_FOREVER); /* private until the task is published */
+    tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
+    tr__store_relaxed(&deadline->word, 0u);
+    return watched;
+}
+
+void tr__deadline_arm(struct tr__engine *engine, struct tr__task *task)
+{
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    start(deadline, next_look(deadline, tr__task_word(task)));
+}
+
+void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
+{
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    /* acq_rel: invariant 2. */
+    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_DISARM);
+    withdraw(deadline, false);
+}
+
+void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns)
+{
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    tr__store_relaxed(&deadline->expire_at_ns, at_ns); /* ordered by the poke */
+    poke(deadline);
+}
+
+void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns,
+                          bool under_way)
+{
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    tr__store_relaxed(&deadline->abandon_at_ns, at_ns); /* ordered by the start or the poke */
+    if (under_way) {
+        poke(deadline);
+    } else {
+        start(deadline, at_ns);
+    }
+}

@@ -1,0 +1,180 @@
+/*
+ * engine.c: starting and stopping the moving parts in the right order.
+ *
+ * Owner thread: the one that opens or closes the manager. Called by host; calls ring, workers, spawner,
+ * fibers.
+ *
+ * Invariants
+ *  1. Start: ring, fibers, spawner, workers: each may use those before it. Stop: workers, spawner, ring:
+ *     whoever could start an op has stopped before the ring does.
+ *  2. A part that could not stop (a tool that never returns, a kernel that keeps an op) keeps everything
+ *     it could still touch: nothing is freed then.
+ */
+#include "engine/engine.h"
+
+#include <string.h>
+
+#include <toolring/error.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/memory.h"
+
+/* The ring gives back what it has within milliseconds; a kernel that does not by then never will. */
+#define RING_CLOSE_NS (UINT64_C(5) * 1000000000u)
+
+static void watch_due(struct tr__op *op)
+{
+    struct tr__engine *engine = (struct tr__engine *)op->owner;
+    if (tr__load_relaxed(&engine->closing) == 0) { /* set long before the ring stops */
+        tr__workers_check(&engine->workers, tr__clock_now());
+    }
+}
+
+static void watch(void *context, uint64_t when_ns)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    engine->watch.kind = TR__OP_TIMER;
+    engine->watch.done = watch_due;
+    engine->watch.owner = engine;
+    engine->watch.deadline_ns = when_ns;
+    tr__ring_start(&engine->ring, &engine->watch);
+}
+
+static void dry(void *context)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    tr__gate_open(&engine->completion->idle);
+}
+
+static void enter(void *context, struct tr__worker *worker)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    struct tr__engine_thread *thread = &engine->threads[worker->index];
+    tr__arena_producer_init(&thread->producer, false);
+    worker->context = thread;
+}
+
+static void leave(void *context, struct tr__worker *worker)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    tr__arena_producer_done(&engine->completion->arena, &engine->threads[worker->index].producer);
+    tr__fiber_cache_flush(&engine->fibers, &worker->fibers);
+}
+
+static int open_ring(struct tr__engine *engine)
+{
+    struct tr__ring_config config;
+    memset(&config, 0, sizeof(config));
+    config.entries = engine->config.ring_entries;
+    config.message = engine->config.message;
+    config.message_size = engine->config.message_size;
+    return tr__ring_open(&engine->ring, &config);
+}
+
+static int open_workers(struct tr__engine *engine)
+{
+    struct tr__workers_config config;
+    memset(&config, 0, sizeof(config));
+    config.seats = engine->config.seats;
+    config.substitutes_max = engine->config.substitutes_max;
+    config.slice_ns = engine->config.slice_ns;
+    config.context = engine;
+    config.run = tr__engine_run;
+    config.watch = watch;
+    config.dry = dry;
+    config.enter = enter;
+    config.leave = leave;
+    return tr__workers_open(&engine->workers, &config);
+}
+
+/* A fiber rests in each worker's cache now and then: they must not be missing from fibers_max. */
+static unsigned fibers_needed(const struct tr__engine_config *config)
+{
+    return config->fibers_max +
+           2 * TR__FIBER_BATCH * (config->seats + config->substitutes_max);
+}
+
+static int open_threads(struct tr__engine *engine)
+{
+    int error = open_ring(engine);
+    if (error < 0) {
+        return error;
+    }
+    error = tr__fiber_pool_init(&engine->fibers, fibers_needed(&engine->config),
+                                engine->config.fiber_stack_bytes);
+    if (error < 0) {
+        goto close_ring;
+    }
+    error = tr__spawner_open(&engine->spawner, TR__SPAWNERS, engine->config.processes_max);
+    if (error < 0) {
+        goto free_fibers;
+    }
+    error = open_workers(engine);
+    if (error == 0) {
+        return 0;
+    }
+    tr__spawner_close(&engine->spawner);
+free_fibers:
+    tr__fiber_pool_done(&engine->fibers);
+close_ring:
+    (void)tr__ring_close(&engine->ring, TR__FOREVER); /* nothing is under way */
+    return error;
+}
+
+int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion,
+                    tr_manager *manager, const struct tr__engine_config *config)
+{
+    memset((void *)engine, 0, sizeof(*engine));
+    engine->completion = completion;
+    engine->manager = manager;
+    engine->config = *config;
+    if (!config->threaded) {
+        return 0;
+    }
+    uint32_t threads = config->seats + config->substitutes_max;
+    size_t threads_bytes = threads * sizeof(*engine->threads);
+    engine->deadlines_bytes = ((size_t)config->tasks_max + 1) * sizeof(*engine->deadlines);
+    engine->deadlines = (struct tr__deadline *)tr__memory_reserve(engine->deadlines_bytes);
+    engine->threads =
+        (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
+    int error = TR_ENOMEM;
+    if (engine->deadlines != NULL && engine->threads != NULL) {
+        memset((void *)engine->threads, 0, threads_bytes);
+        error = open_threads(engine);
+    }
+    engine->config.message = NULL; /* borrowed during opening only */
+    if (error < 0) {
+        if (engine->deadlines != NULL) {
+            tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
+        }
+        tr__memory_give(engine->threads);
+    }
+    return error;
+}
+
+int tr__engine_close(struct tr__engine *engine, uint64_t deadline_ns)
+{
+    tr__store_seq_cst(&engine->closing, 1u); /* pairs with the looks of due and watch_due */
+    if (!engine->config.threaded) {
+        return 0;
+    }
+    uint32_t left = tr__workers_close(&engine->workers, deadline_ns);
+    tr__spawner_close(&engine->spawner);
+    if (left > 0) {
+        return TR_EBUSY; /* a function still runs: it may yet use the ring */
+    }
+    uint64_t until = tr__clock_after(tr__clock_now(), RING_CLOSE_NS);
+    return tr__ring_close(&engine->ring, until) < 0 ? TR_EBUSY : 0;
+}
+
+void tr__engine_done(struct tr__engine *engine)
+{
+    if (!engine->config.threaded) {
+        return;
+    }
+    tr__workers_done(&engine->workers);
+    tr__fiber_pool_done(&engine->fibers);
+    tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
+    tr__memory_give(engine->threads);
+}

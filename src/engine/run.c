@@ -1,0 +1,344 @@
+/*
+ * run.c: from a queued task to its end: starting, resuming, returning.
+ *
+ * Owner thread: workers; tr__engine_run_here: the launching thread. Called by workers (run hook) and host;
+ * calls the tool's function, fibers, settle, deadline.
+ *
+ * Invariants
+ *  1. A task is in at most one worker queue, once, and has HOLD_RUN while it is there or its function has
+ *     not returned.
+ *  2. The frame (tr_call) outlives every op of the call: a function returns only with nothing under way.
+ *  3. The task's result fields are written by the winner of the end alone; until then the result is in the
+ *     frame.
+ *  4. After the CAS that ends or defers a task, the worker touches it only with a hold, or not at all.
+ *
+ * Complexity per plain no-op: two CAS on the word, one exchange on the channel, one clock read (a task's
+ * end is the next one's start when the worker has not slept in between).
+ */
+#include <string.h>
+
+#include <toolring/error.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "completion/describe.h"
+#include "engine/engine.h"
+
+static const struct tr__tool *tool_of(struct tr__engine *engine, const struct tr__task *task)
+{
+    return tr__toolbox_at(&engine->completion->registry.toolbox, task->tool);
+}
+
+bool tr__engine_awaits(struct tr__engine *engine, const struct tr__task *task)
+{
+    return engine->config.threaded && (tool_of(engine, task)->flags & TR_TOOL_AWAITING) != 0;
+}
+
+void tr__engine_unawait(struct tr__engine *engine)
+{
+    /* acq_rel: the act of parts/gate for launches that wait for a fiber. */
+    (void)tr__fetch_sub_acq_rel(&engine->awaiting, 1u);
+    tr__gate_open(&engine->completion->registry.room);
+}
+
+struct tr__tally tr__engine_tally(struct tr__engine *engine, struct tr__worker *worker)
+{
+    if (worker == NULL) {
+        return tr__completion_shared(engine->completion);
+    }
+    struct tr__tally tally = {&engine->completion->shards[worker->index], false};
+    return tally;
+}
+
+void tr__engine_settle(struct tr__engine *engine, struct tr__tally tally, struct tr__task *task,
+                       struct tr__step step, uint64_t now_ns, int code, const char *reason)
+{
+    if ((step.word & TR__TASK_HOLD_TIMER) != 0 && engine->config.threaded) {
+        tr__deadline_disarm(engine, task);
+    }
+    if (tr__word_state(step.before) == TR__TASK_APPROVAL && tr__engine_awaits(engine, task)) {
+        tr__engine_unawait(engine);
+    }
+    struct tr__ending ending = {now_ns, code, reason};
+    tr__settle(engine->completion, tally, task, step, &ending);
+}
+
+void tr__engine_detached(struct tr__engine *engine, struct tr__task *task, struct tr__step step)
+{
+    tr__settle_detached(engine->completion, tr__engine_tally(engine, NULL), task, step,
+                        tr__clock_now());
+}
+
+void tr__engine_enqueue(struct tr__engine *engine, struct tr__task *task, uint64_t word,
+                        uint32_t seat)
+{
+    tr__workers_post(&engine->workers, &task->run, seat, (word & TR__TASK_LOW) != 0);
+}
+
+static void give_results(struct tr_call *call)
+{
+    tr__arena_give(&call->engine->completion->arena, &call->result);
+    tr__arena_give(&call->engine->completion->arena, &call->reserved);
+}
+
+static void done_frame(struct tr_call *call)
+{
+    if (call->direct_made) {
+        tr__direct_done(&call->direct);
+    }
+}
+
+/* Its task had ended before it returned. */
+static void return_late(struct tr_call *call, struct tr__tally tally, struct tr__step step)
+{
+    give_results(call);
+    if ((step.word & TR__TASK_FOREIGN) != 0) {
+        tr__tally_add(tally, TR__COUNT_ABANDONED, -1);
+    }
+    tr__settle_drop(call->engine->completion, call->task, TR__TASK_HOLD_RUN);
+}
+
+/* The code and reason of an end that may have been asked for. */
+static int code_of(struct tr_call *call, struct tr__step step, char **ret_reason)
+{
+    *ret_reason = NULL;
+    if ((step.word & TR__TASK_CANCEL) == 0) {
+        return call->status;
+    }
+    struct tr__cold *cold = tr__registry_cold(&call->engine->completion->registry, call->task);
+    /* acquire: pairs with cancel.c; what comes later is freed with the slot. */
+    *ret_reason = (char *)tr__exchange_acquire(&cold->stop_reason, (void *)NULL);
+    return (step.word & TR__TASK_TIMEOUT) != 0 ? TR_ETIMEDOUT : TR_ECANCELED;
+}
+
+/* The function has returned (or a wait for tr_finish was given up): ends the task or notes that it had
+ * ended. Returns the time. */
+static uint64_t finish(struct tr_call *call)
+{
+    struct tr__engine *engine = call->engine;
+    struct tr__task *task = call->task;
+    struct tr__tally tally = tr__engine_tally(engine, call->worker);
+    TR_ASSERT(call->under_way == 0); /* invariant 2: else the kernel writes into a dead frame */
+    uint64_t now = tr__clock_now();
+    tr__arena_give(&engine->completion->arena, &call->reserved);
+    enum tr_outcome outcome = call->status == 0 ? TR_OUTCOME_COMPLETED : TR_OUTCOME_FAILED;
+    struct tr__step step = tr__task_finish(task, outcome, tr__engine_wanted(engine));
+    if (step.action == TR__ACTION_LATE) {
+        return_late(call, tally, step);
+        return now;
+    }
+    task->result = call->result.data; /* invariant 3 */
+    task->result_origin = call->result.origin;
+    task->result_size = call->result.size;
+    char *reason = NULL;
+    int code = code_of(call, step, &reason);
+    tr__engine_settle(engine, tally, task, step, now, code, reason);
+    tr__memory_give(reason);
+    return now;
+}
+
+/* The function has returned TR_DEFERRED. */
+static void defer(struct tr_call *call)
+{
+    struct tr__engine *engine = call->engine;
+    struct tr__tally tally = tr__engine_tally(engine, call->worker);
+    TR_ASSERT(call->under_way == 0);
+    give_results(call); /* a deferred call's result comes with tr_finish */
+    struct tr__step step = tr__task_defer(call->task, tr__engine_wanted(engine));
+    if (step.action == TR__ACTION_LATE) {
+        return_late(call, tally, step);
+    } else if (step.action == TR__ACTION_SETTLE) {
+        char *reason = NULL;
+        int code = code_of(call, step, &reason);
+        tr__engine_settle(engine, tally, call->task, step, tr__clock_now(), code, reason);
+        tr__memory_give(reason);
+    }
+}
+
+static void open_frame(struct tr_call *call, struct tr__engine *engine, struct tr__task *task,
+                       uint64_t word)
+{
+    call->engine = engine;
+    call->task = task;
+    call->id = tr__task_id(task, word);
+    call->worker = NULL;
+    call->fiber = NULL;
+    call->finished = NULL;
+    call->direct_made = false;
+    tr__stack_init(&call->done);
+    call->under_way = 0;
+    call->status = 0;
+    call->deadline_ns = TR_FOREVER;
+    memset(&call->result, 0, sizeof(call->result));
+    memset(&call->reserved, 0, sizeof(call->reserved));
+}
+
+static void call_function(struct tr_call *call)
+{
+    const struct tr__tool *tool = tool_of(call->engine, call->task);
+    int status = tool->function(call, tool->context);
+    call->status = status > 0 && status != TR_DEFERRED ? TR_ESTATE : status;
+}
+
+static void return_from(struct tr_call *call)
+{
+    if (call->status == TR_DEFERRED) {
+        defer(call);
+    } else {
+        (void)finish(call); /* the time is of use to plain tasks only */
+    }
+}
+
+/* What a new fiber is told; on the worker's stack, read before the first suspension. */
+struct origin {
+    struct tr__engine *engine;
+    struct tr__worker *worker;
+    struct tr__task *task;
+    uint64_t word;
+    struct tr__fiber *fiber;
+};
+
+/* What a fiber runs. The frame lives on its stack, and so does the ending of the call. */
+static void fiber_main(void *argument)
+{
+    const struct origin *origin = (const struct origin *)argument;
+    struct tr_call call;
+    open_frame(&call, origin->engine, origin->task, origin->word);
+    call.worker = origin->worker;
+    call.fiber = origin->fiber;
+    origin->task->frame = &call;
+    call_function(&call);
+    return_from(&call);
+}
+
+/* Lets the fiber run until it sleeps in earnest or its function has returned. After either, the task is
+ * somebody else's. */
+static void resume(struct tr__engine *engine, struct tr__worker *worker, struct tr__task *task,
+                   struct tr__fiber *fiber)
+{
+    for (;;) {
+        if (tr__fiber_resume(fiber) == TR__FIBER_FINISHED) {
+            tr__fiber_give(&engine->fibers, &worker->fibers, fiber);
+            tr__engine_unawait(engine);
+            return;
+        }
+        uint32_t seen = TR__WAKE_AWAKE;
+        /* acq_rel: hands the suspended fiber to whoever notifies (call.c, invariants 1 and 2). */
+        if (tr__cas_acq_rel(&task->wake, &seen, (uint32_t)TR__WAKE_FIBER)) {
+            return;
+        }
+        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* was NOTIFIED */
+    }
+}
+
+static void run_awaiting(struct tr__engine *engine, struct tr__worker *worker,
+                         struct tr__task *task, uint64_t word)
+{
+    struct tr__fiber *fiber = tr__fiber_take(&engine->fibers, &worker->fibers);
+    if (fiber == NULL) { /* no memory for a stack: admission counts fibers, the kernel counts pages */
+        struct tr_call call;
+        open_frame(&call, engine, task, word);
+        call.worker = worker;
+        call.status = TR_ENOMEM;
+        (void)finish(&call);
+        tr__engine_unawait(engine);
+        return;
+    }
+    struct origin origin = {engine, worker, task, word, fiber};
+    tr__fiber_start(fiber, fiber_main, &origin);
+    resume(engine, worker, task, fiber);
+}
+
+static uint64_t run_plain(struct tr__engine *engine, struct tr__worker *worker,
+                          struct tr__task *task, uint64_t word)
+{
+    struct tr_call call;
+    open_frame(&call, engine, task, word);
+    call.worker = worker;
+    call_function(&call);
+    done_frame(&call);
+    if (call.status == TR_DEFERRED) {
+        defer(&call);
+        return 0;
+    }
+    return finish(&call);
+}
+
+/* QUEUED → RUNNING, with its event. False: it had ended; nothing is left of it here. */
+static bool begin(struct tr__engine *engine, struct tr__tally tally, struct tr__task *task,
+                  uint64_t now, uint64_t *ret_word)
+{
+    tr__store_relaxed(&task->started_ns, now); /* published by the transition that sets STARTED */
+    struct tr__step step = tr__task_start(task, tr__engine_wanted(engine));
+    if (step.action == TR__ACTION_LATE) {
+        tr__settle_drop(engine->completion, task, TR__TASK_HOLD_RUN);
+        return false;
+    }
+    if ((step.word & TR__TASK_PUBLISHING) != 0) {
+        tr__describe_event(engine->completion, task, step.word, TR_EVENT_STARTED, now, 0, 0);
+        tr__task_published(task);
+    }
+    tr__tally_add(tally, TR__COUNT_STARTED, 1);
+    *ret_word = step.word;
+    return true;
+}
+
+void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_node *node)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    struct tr__engine_thread *thread = (struct tr__engine_thread *)worker->context;
+    struct tr__task *task = TR__CONTAINER_OF(node, struct tr__task, run);
+    uint64_t word = tr__task_word(task);
+    uint64_t now = worker->rested || thread->now_ns == 0 ? tr__clock_now() : thread->now_ns;
+    worker->rested = false;
+    thread->now_ns = 0;
+    if ((word & TR__TASK_STARTED) != 0) {
+        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* call.c, invariant 1 */
+        struct tr_call *call = (struct tr_call *)task->frame;
+        call->worker = worker;
+        tr__store_relaxed(&task->seat, (uint8_t)worker->seat); /* a hint */
+        tr__store_relaxed(&worker->busy_since, now);
+        resume(engine, worker, task, call->fiber);
+        tr__store_relaxed(&worker->busy_since, UINT64_C(0));
+        return;
+    }
+    bool awaiting = tr__engine_awaits(engine, task);
+    if (!begin(engine, tr__engine_tally(engine, worker), task, now, &word)) {
+        if (awaiting) {
+            tr__engine_unawait(engine);
+        }
+        thread->now_ns = now;
+        return;
+    }
+    tr__store_relaxed(&task->seat, (uint8_t)worker->seat); /* a hint */
+    tr__store_relaxed(&worker->busy_since, now);           /* a time, for the monitor */
+    if (awaiting) {
+        run_awaiting(engine, worker, task, word);
+    } else {
+        thread->now_ns = run_plain(engine, worker, task, word);
+    }
+    tr__store_relaxed(&worker->busy_since, UINT64_C(0));
+}
+
+void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task, uint64_t deadline_ns)
+{
+    struct tr__tally tally = tr__engine_tally(engine, NULL);
+    uint64_t word = 0;
+    if (!begin(engine, tally, task, tr__clock_now(), &word)) {
+        return;
+    }
+    struct tr_call call;
+    open_frame(&call, engine, task, word);
+    call.deadline_ns = deadline_ns;
+    call_function(&call);
+    if (call.status == TR_DEFERRED) {
+        /* It stays RUNNING with its hold: tr_finish and cancel both notify. */
+        while (tr__word_is_live(tr__task_word(task)) && !tr__call_is_cancelled(&call)) {
+            tr__call_wait(&call);
+        }
+        call.status = TR_ECANCELED;
+    }
+    done_frame(&call);
+    (void)finish(&call); /* the time is of no use here */
+}

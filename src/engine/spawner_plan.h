@@ -1,0 +1,57 @@
+/*
+ * spawner_plan.h: all that a child needs to become its program, prepared before it exists. For the
+ * spawner's own files.
+ */
+#ifndef TR__ENGINE_SPAWNER_PLAN_H
+#define TR__ENGINE_SPAWNER_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "engine/spawner.h"
+
+/* Stack of a child until it executes its program: a few frames of system calls. */
+#define TR__SPAWN_STACK_BYTES 32768u
+
+/* Attempts at a program that somebody still holds open for writing, and the first pause, doubled
+ * each time: together 31 ms. */
+#define TR__SPAWN_BUSY_ATTEMPTS 6u
+#define TR__SPAWN_BUSY_NS 1000000u
+
+struct tr__spawn_plan {
+    char **candidates; /* paths to try, in order; NULL-ended */
+    char **arguments;
+    char **shell_arguments; /* "sh", a candidate's place, then arguments[1] and on: for ENOEXEC */
+    char **environment;
+    const char *directory; /* may be NULL */
+    int input_fd;          /* the child's ends; -1: /dev/null */
+    int output_fd;
+    int error_fd;
+    bool die_with_thread;
+    pid_t parent;
+    void *memory; /* what the lists are made of */
+
+    /* Written by the child, which shares memory, read when it has gone. */
+    volatile int error; /* 0 or errno */
+};
+
+/* ---- spawner_plan.c ---- */
+
+/* Fills in all but the descriptors. Returns 0, TR_EINVAL or TR_ENOMEM. */
+int tr__spawn_plan_init(struct tr__spawn_plan *plan, const struct tr__spawn *spawn);
+
+void tr__spawn_plan_done(struct tr__spawn_plan *plan);
+
+/* Whether an exec that failed so leaves hope for the next candidate. */
+bool tr__spawn_plan_goes_on(int error);
+
+/* ---- spawner_child.c ---- */
+
+/*
+ * Starts the child; `stack` has TR__SPAWN_STACK_BYTES. Blocks until it executes its program.
+ * Returns 0 with pid and pidfd, or a negative errno with nothing left behind.
+ */
+int tr__spawn_child(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid, int *ret_process_fd);
+
+#endif

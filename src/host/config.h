@@ -1,0 +1,13 @@
+/*
+ * config: checking a tr_config and filling in its defaults.
+ */
+#ifndef TR__HOST_CONFIG_H
+#define TR__HOST_CONFIG_H
+
+#include <toolring.h>
+
+/* Copies `config` (NULL: all defaults) with every zero replaced by its default. 0, or TR_EINVAL with the
+ * offending field in the config's `message`. */
+int tr__config_resolve(const tr_config *config, tr_config *ret_config);
+
+#endif

@@ -1,0 +1,325 @@
+/*
+ * drain.c: the way out: turns' updates, sessions' loop updates and ready items, drain queues.
+ *
+ * Owner thread: any host thread; the inbox's token makes one the consumer. Called by hosts; calls batch,
+ * parts/inbox, token.
+ *
+ * Invariants
+ *  1. Whoever sleeps on an inbox holds its token, so it is alone, and the home cannot be given up under it:
+ *     a turn's closer waits for the token, a session is pinned (counted in `turns`) by its taker.
+ *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its token,
+ *     closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
+ *  3. A wait gives the token back on every way out.
+ *
+ * Complexity: a wait that finds something: no lock (turns, queues) or two short ones (sessions), one CAS for
+ * the token. Nobody is woken by another's inbox.
+ */
+#include "host/drain.h"
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "completion/batch.h"
+#include "domain/homes.h"
+#include "host/token.h"
+
+static bool size_is_bad(size_t items_max)
+{
+    return items_max == 0 || items_max > TR__BATCH_MAX;
+}
+
+/* Token holder. Takes what is there and re-arms the eventfd when that was all. */
+static int take(tr_manager *manager, struct tr__inbox *inbox, size_t items_max,
+                tr_batch **ret_batch)
+{
+    int count = tr__batch_take(manager->completion, inbox, items_max, ret_batch);
+    if (count >= 0 && (size_t)count < items_max) {
+        tr__inbox_rearm(inbox);
+    }
+    return count;
+}
+
+/* What a waiter waits for beside items. */
+struct wait {
+    struct tr__turn *turn; /* idleness and closing of a turn; or NULL */
+    tr__atomic_u32 *over;  /* not 0: nothing more is waited for */
+    tr_token *token;
+    uint64_t deadline_ns;
+};
+
+/* Token holder. Sleeps unless something waited for is there already. 0 or TR_ETIMEDOUT. */
+static int sleep_on(struct tr__inbox *inbox, const struct wait *wait)
+{
+    tr__parker_prepare(&inbox->parker); /* then look again: invariant 2 */
+    if (!tr__mpsc_is_empty(&inbox->queue) || tr__load_seq_cst(wait->over) != 0 ||
+        (wait->turn != NULL && tr__turn_is_idle(wait->turn)) ||
+        tr__token_is_cancelled(wait->token)) {
+        tr__parker_cancel(&inbox->parker);
+        return 0;
+    }
+    return tr__parker_wait(&inbox->parker, wait->deadline_ns);
+}
+
+/* Token holder. TR_WAIT_ITEMS, TR_WAIT_IDLE, or an error. */
+static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wait *wait,
+                     size_t items_max, tr_batch **ret_batch)
+{
+    for (;;) {
+        int count = take(manager, &turn->updates, items_max, ret_batch);
+        if (count != 0) {
+            return count < 0 ? count : TR_WAIT_ITEMS;
+        }
+        if (tr__load_acquire(&turn->closed) != 0) { /* pairs with its close */
+            return TR_ENOENT;
+        }
+        if (tr__turn_is_idle(turn)) {
+            if (tr__mpsc_is_empty(&turn->updates.queue)) {
+                return TR_WAIT_IDLE;
+            }
+            continue; /* an approval request came meanwhile */
+        }
+        if (tr__token_is_cancelled(wait->token)) {
+            return TR_ECANCELED;
+        }
+        if (wait->deadline_ns != TR_FOREVER && tr__clock_now() >= wait->deadline_ns) {
+            return TR_ETIMEDOUT;
+        }
+        (void)sleep_on(&turn->updates, wait); /* the clock is looked at above */
+    }
+}
+
+int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
+                 size_t items_max, tr_batch **ret_batch)
+{
+    if (ret_batch == NULL || size_is_bad(items_max)) {
+        return TR_EINVAL;
+    }
+    struct tr__registry *registry = tr__manager_registry(manager);
+    struct tr__slot *slot = tr__slots_find(&registry->turns, id);
+    if (slot == NULL || (tr__load_acquire(&slot->word) & TR__HOME_OPEN) == 0) {
+        return TR_ENOENT;
+    }
+    struct tr__turn *turn = (struct tr__turn *)(void *)slot;
+    if (!tr__token_try_take(&turn->updates.token)) {
+        return TR_EBUSY;
+    }
+    int result = TR_ENOENT;
+    tr_batch *batch = NULL;
+    /* With the token it is this turn or none: a closer waits for the token before the slot is reused. */
+    if (tr__slots_find(&registry->turns, id) == slot) {
+        result = TR_ESTATE;
+        if (!turn->bound) {
+            struct wait wait = {turn, &turn->closed, token, tr__deadline_after(timeout_ns)};
+            struct tr__token_wait entry;
+            tr__token_enter(token, &entry, &turn->updates.parker);
+            result = wait_turn(manager, turn, &wait, items_max, &batch);
+            tr__token_leave(token, &entry);
+        }
+    }
+    tr__token_give(&turn->updates.token);
+    if (result >= 0) {
+        *ret_batch = batch;
+    }
+    return result;
+}
+
+/* Token holder, with the session pinned. How many items, or an error. */
+static int wait_session(tr_manager *manager, struct tr__session *session, struct tr__inbox *inbox,
+                        uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
+{
+    struct wait wait = {NULL, &session->closed, NULL, tr__deadline_after(timeout_ns)};
+    for (;;) {
+        int count = take(manager, inbox, items_max, ret_batch);
+        if (count != 0 || tr__load_acquire(&session->closed) != 0 ||
+            tr__load_acquire(&manager->closed) != 0) {
+            return count;
+        }
+        if (wait.deadline_ns != TR_FOREVER && tr__clock_now() >= wait.deadline_ns) {
+            return 0;
+        }
+        tr__parker_prepare(&inbox->parker); /* then look again: invariant 2 */
+        if (!tr__mpsc_is_empty(&inbox->queue) || tr__load_seq_cst(&session->closed) != 0 ||
+            tr__load_seq_cst(&manager->closed) != 0) {
+            tr__parker_cancel(&inbox->parker);
+        } else {
+            (void)tr__parker_wait(&inbox->parker, wait.deadline_ns); /* the clock is looked at */
+        }
+    }
+}
+
+static int take_session(tr_manager *manager, tr_session_id id, bool ready, uint64_t timeout_ns,
+                        size_t items_max, tr_batch **ret_batch)
+{
+    if (ret_batch == NULL || size_is_bad(items_max)) {
+        return TR_EINVAL;
+    }
+    struct tr__registry *registry = tr__manager_registry(manager);
+    struct tr__lane *lane = NULL;
+    struct tr__session *session = tr__registry_lock_session(registry, id, &lane);
+    if (session == NULL) {
+        return TR_ENOENT;
+    }
+    session->turns++; /* pinned: invariant 1 */
+    bool bound = session->queue != NULL;
+    tr__lane_unlock(lane);
+    struct tr__inbox *inbox = ready ? &session->ready : &session->loop;
+    int count = bound ? TR_ESTATE : TR_EBUSY;
+    if (!bound && tr__token_try_take(&inbox->token)) {
+        count = wait_session(manager, session, inbox, timeout_ns, items_max, ret_batch);
+        tr__token_give(&inbox->token);
+    }
+    tr__lane_lock(lane);
+    tr__session_leave(session, lane, registry);
+    tr__lane_unlock(lane);
+    return count;
+}
+
+int tr_loop_take(tr_manager *manager, tr_session_id session, uint64_t timeout_ns, size_t items_max,
+                 tr_batch **ret_batch)
+{
+    return take_session(manager, session, false, timeout_ns, items_max, ret_batch);
+}
+
+int tr_ready_take(tr_manager *manager, tr_session_id session, uint64_t timeout_ns, size_t items_max,
+                  tr_batch **ret_batch)
+{
+    return take_session(manager, session, true, timeout_ns, items_max, ret_batch);
+}
+
+int tr_queue_open(tr_manager *manager, tr_queue **ret_queue)
+{
+    if (ret_queue == NULL) {
+        return TR_EINVAL;
+    }
+    tr_queue *queue = (tr_queue *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*queue));
+    if (queue == NULL) {
+        return TR_ENOMEM;
+    }
+    tr__inbox_init(&queue->inbox);
+    tr__store_relaxed(&queue->bound, 0u); /* nobody knows it yet */
+    queue->manager = manager;
+    int error = 0;
+    (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
+    if (tr__load_acquire(&manager->closing) != 0) {
+        error = TR_ECLOSED;
+    } else if (manager->queues_count == manager->queues_max) {
+        error = TR_ELIMIT;
+    } else {
+        queue->next = manager->queues;
+        queue->link = &manager->queues;
+        if (queue->next != NULL) {
+            queue->next->link = &queue->next;
+        }
+        manager->queues = queue;
+        manager->queues_count++;
+    }
+    (void)pthread_mutex_unlock(&manager->lock);
+    if (error < 0) {
+        tr__inbox_done(&queue->inbox);
+        tr__memory_give(queue);
+        return error;
+    }
+    *ret_queue = queue;
+    return 0;
+}
+
+/* Token holder. How many items, or an error. */
+static int wait_queue(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
+{
+    tr_manager *manager = queue->manager;
+    struct wait wait = {NULL, &manager->closed, NULL, tr__deadline_after(timeout_ns)};
+    for (;;) {
+        uint32_t closed = tr__load_acquire(&manager->closed); /* first: then nothing more comes */
+        int count = take(manager, &queue->inbox, items_max, ret_batch);
+        if (count != 0) {
+            return count;
+        }
+        if (closed != 0) {
+            return TR_ECLOSED;
+        }
+        if (wait.deadline_ns != TR_FOREVER && tr__clock_now() >= wait.deadline_ns) {
+            return 0;
+        }
+        (void)sleep_on(&queue->inbox, &wait); /* the clock is looked at above */
+    }
+}
+
+int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
+{
+    if (queue == NULL || ret_batch == NULL || size_is_bad(items_max)) {
+        return TR_EINVAL;
+    }
+    if (!tr__token_try_take(&queue->inbox.token)) {
+        return TR_EBUSY;
+    }
+    int count = wait_queue(queue, timeout_ns, items_max, ret_batch);
+    tr__token_give(&queue->inbox.token);
+    return count;
+}
+
+int tr_queue_fd(tr_queue *queue)
+{
+    if (queue == NULL) {
+        return TR_EINVAL;
+    }
+    if (!tr__token_try_take(&queue->inbox.token)) {
+        return TR_EBUSY;
+    }
+    int fd = tr__inbox_fd(&queue->inbox);
+    tr__token_give(&queue->inbox.token);
+    return fd;
+}
+
+int tr_queue_close(tr_queue *queue)
+{
+    if (queue == NULL) {
+        return 0;
+    }
+    tr_manager *manager = queue->manager;
+    struct tr__registry *registry = tr__manager_registry(manager);
+    for (uint32_t i = 0; i < TR__LANES; i++) { /* homes that are free but not accounted for */
+        tr__lane_lock(&registry->lanes[i]);
+        tr__registry_reclaim(registry, &registry->lanes[i]);
+        tr__lane_unlock(&registry->lanes[i]);
+    }
+    /* acquire: pairs with the unbinding; then nobody delivers any more. */
+    if (tr__load_acquire(&queue->bound) != 0 || !tr__mpsc_is_empty(&queue->inbox.queue)) {
+        return TR_EBUSY;
+    }
+    (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
+    *queue->link = queue->next;
+    if (queue->next != NULL) {
+        queue->next->link = queue->link;
+    }
+    manager->queues_count--;
+    (void)pthread_mutex_unlock(&manager->lock);
+    tr__inbox_done(&queue->inbox);
+    tr__memory_give(queue);
+    return 0;
+}
+
+void tr__drain_discard(tr_manager *manager, struct tr__inbox *inbox)
+{
+    struct tr__completion *completion = manager->completion;
+    tr__settle_discard(completion, tr__completion_shared(completion), inbox);
+}
+
+void tr__drain_discard_homes(tr_manager *manager)
+{
+    struct tr__registry *registry = tr__manager_registry(manager);
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->turns); i++) {
+        struct tr__turn *turn = (struct tr__turn *)(void *)tr__slots_at(&registry->turns, i);
+        if (turn->out != NULL) {
+            tr__drain_discard(manager, &turn->updates);
+            turn->queue = NULL; /* gone before the home */
+        }
+    }
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->sessions); i++) {
+        struct tr__session *session =
+            (struct tr__session *)(void *)tr__slots_at(&registry->sessions, i);
+        if (session->loop_out != NULL) {
+            tr__drain_discard(manager, &session->loop);
+            tr__drain_discard(manager, &session->ready);
+            session->queue = NULL;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+/*
+ * stats.c: numbers about a manager; facts about the machine; opening event readers.
+ *
+ * Owner thread: any host thread. Called by hosts; calls completion, ring, workers, probe.
+ *
+ * Complexity: reading sums over shards and lanes; nothing is stopped for it.
+ */
+#include <sched.h>
+#include <string.h>
+
+#include "base/probe.h"
+#include "host/manager.h"
+
+static void read_lanes(struct tr__registry *registry, tr_stats *stats)
+{
+    for (uint32_t i = 0; i < TR__LANES; i++) {
+        struct tr__lane *lane = &registry->lanes[i];
+        tr__lane_lock(lane);
+        tr__registry_reclaim(registry, lane);
+        stats->refused += tr__load_relaxed(&lane->refused); /* a number to show */
+        stats->tasks_used += lane->tasks_used;
+        stats->sessions_used += lane->sessions_used;
+        stats->turns_used += lane->turns_used;
+        tr__lane_unlock(lane);
+    }
+}
+
+static void read_engine(struct tr__engine *engine, tr_stats *stats)
+{
+    struct tr__ring_stats ring;
+    tr__ring_stats_read(&engine->ring, &ring);
+    stats->fibers_used = tr__load_relaxed(&engine->awaiting); /* numbers to show */
+    stats->processes_used = tr__load_relaxed(&engine->spawner.processes);
+    stats->workers = engine->config.seats;
+    stats->substitutes = tr__workers_count(&engine->workers, TR__WORKERS_SUBSTITUTES);
+    stats->stolen = tr__workers_count(&engine->workers, TR__WORKERS_STOLEN);
+    stats->parked = tr__workers_count(&engine->workers, TR__WORKERS_PARKED);
+    stats->wakes = tr__workers_count(&engine->workers, TR__WORKERS_WAKES);
+    stats->ring_enters = ring.enters;
+    stats->ring_operations = ring.operations;
+    stats->ring_wakes = ring.wakes;
+    stats->timers_fired = ring.timers_fired;
+}
+
+int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
+{
+    if (manager == NULL || ret_stats == NULL) {
+        return TR_EINVAL;
+    }
+    struct tr__completion *completion = manager->completion;
+    tr_stats stats;
+    memset(&stats, 0, sizeof(stats));
+    stats.completed = tr__completion_count(completion, TR__COUNT_COMPLETED);
+    stats.failed = tr__completion_count(completion, TR__COUNT_FAILED);
+    stats.cancelled = tr__completion_count(completion, TR__COUNT_CANCELLED);
+    stats.timed_out = tr__completion_count(completion, TR__COUNT_TIMED_OUT);
+    stats.denied = tr__completion_count(completion, TR__COUNT_DENIED);
+    stats.lost = tr__completion_count(completion, TR__COUNT_LOST);
+    stats.started = tr__completion_count(completion, TR__COUNT_STARTED);
+    stats.detached = tr__completion_count(completion, TR__COUNT_DETACHED);
+    stats.discarded = tr__completion_count(completion, TR__COUNT_DISCARDED);
+    stats.abandoned = tr__completion_count(completion, TR__COUNT_ABANDONED);
+    stats.unfinished = tr__completion_unfinished(completion);
+    stats.accepted = tr__completion_accepted(completion);
+    stats.tasks_max = completion->registry.tasks.max;
+    stats.bytes_used = tr__arena_bytes_used(&completion->arena);
+    stats.bytes_max = completion->arena.bytes_max;
+    stats.events = tr__events_recorded(&completion->events);
+    read_lanes(&completion->registry, &stats);
+    if (manager->threaded) {
+        read_engine(&manager->engine, &stats);
+    }
+    *ret_stats = stats;
+    return 0;
+}
+
+int tr_reader_open(tr_manager *manager, const tr_reader_options *options, tr_reader **ret_reader)
+{
+    if (manager == NULL || ret_reader == NULL) {
+        return TR_EINVAL;
+    }
+    return tr__reader_open(&manager->completion->events, options, ret_reader);
+}
