@@ -79,6 +79,7 @@ static int open_workers(struct tr__engine *engine)
     config.seats = engine->config.seats;
     config.substitutes_max = engine->config.substitutes_max;
     config.slice_ns = engine->config.slice_ns;
+    config.spin = engine->config.spin;
     config.context = engine;
     config.run = tr__engine_run;
     config.watch = watch;
@@ -138,8 +139,10 @@ int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion
     engine->deadlines = (struct tr__deadline *)tr__memory_reserve(engine->deadlines_bytes);
     engine->threads =
         (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
+    engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(
+        ((size_t)config->tools_max + 1) * sizeof(*engine->typical_ns));
     int error = TR_ENOMEM;
-    if (engine->deadlines != NULL && engine->threads != NULL) {
+    if (engine->deadlines != NULL && engine->threads != NULL && engine->typical_ns != NULL) {
         memset((void *)engine->threads, 0, threads_bytes);
         error = open_threads(engine);
     }
@@ -149,6 +152,7 @@ int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion
             tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
         }
         tr__memory_give(engine->threads);
+        tr__memory_give((void *)(uintptr_t)engine->typical_ns);
     }
     return error;
 }
@@ -177,4 +181,5 @@ void tr__engine_done(struct tr__engine *engine)
     tr__fiber_pool_done(&engine->fibers);
     tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
     tr__memory_give(engine->threads);
+    tr__memory_give((void *)(uintptr_t)engine->typical_ns);
 }

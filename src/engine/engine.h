@@ -24,7 +24,8 @@ struct tr__engine_config {
     bool threaded;
     uint32_t seats, substitutes_max, fibers_max, fiber_stack_bytes, ring_entries, processes_max;
     uint64_t slice_ns, cancel_grace_ns, abandon_wait_ns, output_bytes_max, result_bytes_max;
-    uint32_t tasks_max;
+    uint32_t tasks_max, tools_max;
+    bool spin; /* more than one processor: look on before sleeping */
     char *message;
     size_t message_size;
 };
@@ -43,6 +44,7 @@ struct tr__engine {
     struct tr__deadline *deadlines; /* by task index; pages committed by touch */
     size_t deadlines_bytes;
     struct tr__engine_thread *threads;
+    tr__atomic_u32 *typical_ns; /* by tool: how long it keeps a worker at a time; 0 unknown */
     struct tr__op watch;        /* the workers' monitor timer; one at a time by workers->watching */
     tr__atomic_u32 closing;     /* deadlines are not armed again; written by close */
     TR__CACHE_ALIGNED tr__atomic_u32 awaiting; /* admitted tasks of awaiting tools; host and workers */

@@ -25,6 +25,7 @@ enum tr__ring_cancel {
 struct tr__ring_entry {
     struct tr__op *op;          /* NULL: free */
     uint64_t generation;        /* of the request placed last; part of its user_data */
+    uint64_t cancel_generation; /* of the cancel placed last, likewise */
     uint32_t submit_next;       /* submit queue, or free list */
     uint32_t cancel_next;       /* cancel queue */
     int32_t reason;             /* 0; TR_ECANCELED or TR_ETIMEDOUT: it shall end */

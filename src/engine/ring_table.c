@@ -334,8 +334,9 @@ static void place_cancel(struct tr__ring *ring, uint32_t index)
         settle(ring, index);
         return;
     }
+    entry->cancel_generation = next_generation(entry->cancel_generation);
     struct tr__kernel_request request = {
-        .user_data = TR__ID_MAKE(TAG_CANCEL, entry->generation, index),
+        .user_data = TR__ID_MAKE(TAG_CANCEL, entry->cancel_generation, index),
         .target = TR__ID_MAKE(TAG_OP, entry->generation, index),
         .code = TR__KERNEL_CANCEL,
     };
@@ -446,14 +447,14 @@ void tr__ring_complete(struct tr__ring *ring, const struct tr__kernel_completion
         tr__ring_count(ring, TR__RING_WAKES);
         return;
     }
-    if (index >= 1 && index < ring->entries_fresh &&
-        generation == ring->entries[index].generation) {
+    if (index >= 1 && index < ring->entries_fresh) {
         struct tr__ring_entry *entry = &ring->entries[index];
-        if (tag == TAG_OP && entry->stage == TR__RING_KERNEL) {
+        if (tag == TAG_OP && entry->stage == TR__RING_KERNEL && generation == entry->generation) {
             complete_op(ring, index, completion->result);
             return;
         }
-        if (tag == TAG_CANCEL && entry->cancel == TR__RING_CANCEL_KERNEL) {
+        if (tag == TAG_CANCEL && entry->cancel == TR__RING_CANCEL_KERNEL &&
+            generation == entry->cancel_generation) {
             complete_cancel(ring, index, completion->result);
             return;
         }

@@ -284,6 +284,58 @@ static bool begin(struct tr__engine *engine, struct tr__tally tally, struct tr__
     return true;
 }
 
+/* Tools that usually take less than this leave their worker awake to its queue: less than a wake costs. */
+#define BRIEF_NS 5000u
+
+static bool is_brief(struct tr__engine *engine, const struct tr__task *task)
+{
+    uint32_t typical = tr__load_relaxed(&engine->typical_ns[task->tool]); /* a hint; 0: unknown */
+    return typical != 0 && typical < BRIEF_NS;
+}
+
+/* A moving average of how long a tool keeps its worker at a time. Written only when it changes much, so the
+ * line stays shared between workers. */
+static void learn(struct tr__engine *engine, uint32_t tool, uint64_t start_ns, uint64_t end_ns)
+{
+    uint64_t took = end_ns > start_ns ? end_ns - start_ns : 1;
+    took = took < UINT32_MAX ? took : UINT32_MAX;
+    uint64_t typical = tr__load_relaxed(&engine->typical_ns[tool]); /* a hint */
+    uint64_t next = typical == 0 ? took : (typical * 7 + took) / 8;
+    uint64_t change = next > typical ? next - typical : typical - next;
+    if (change > typical / 8 + 50 || typical == 0) {
+        tr__store_relaxed(&engine->typical_ns[tool], (uint32_t)(next == 0 ? 1 : next));
+    }
+}
+
+/* Runs or resumes the task's function; afterwards the task is somebody else's. */
+static void let_run(struct tr__engine *engine, struct tr__worker *worker, struct tr__task *task,
+                    uint64_t word, uint64_t now, bool resumed)
+{
+    struct tr__engine_thread *thread = (struct tr__engine_thread *)worker->context;
+    uint32_t tool = task->tool;
+    bool brief = is_brief(engine, task);
+    uint64_t end = 0;
+    tr__store_relaxed(&task->seat, (uint8_t)worker->seat); /* a hint */
+    tr__store_relaxed(&worker->busy_since, now);           /* a time, for the monitor */
+    if (!brief) {
+        tr__worker_leaves(worker);
+    }
+    if (resumed) {
+        resume(engine, worker, task, ((struct tr_call *)task->frame)->fiber);
+    } else if (tr__engine_awaits(engine, task)) {
+        run_awaiting(engine, worker, task, word);
+    } else {
+        end = run_plain(engine, worker, task, word);
+    }
+    end = end == 0 ? tr__clock_now() : end;
+    thread->now_ns = end;
+    learn(engine, tool, now, end);
+    if (!brief) {
+        tr__worker_returns(worker);
+    }
+    tr__store_relaxed(&worker->busy_since, UINT64_C(0));
+}
+
 void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_node *node)
 {
     struct tr__engine *engine = (struct tr__engine *)context;
@@ -295,12 +347,8 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
     thread->now_ns = 0;
     if ((word & TR__TASK_STARTED) != 0) {
         (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* call.c, invariant 1 */
-        struct tr_call *call = (struct tr_call *)task->frame;
-        call->worker = worker;
-        tr__store_relaxed(&task->seat, (uint8_t)worker->seat); /* a hint */
-        tr__store_relaxed(&worker->busy_since, now);
-        resume(engine, worker, task, call->fiber);
-        tr__store_relaxed(&worker->busy_since, UINT64_C(0));
+        ((struct tr_call *)task->frame)->worker = worker;
+        let_run(engine, worker, task, word, now, true);
         return;
     }
     bool awaiting = tr__engine_awaits(engine, task);
@@ -311,14 +359,7 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
         thread->now_ns = now;
         return;
     }
-    tr__store_relaxed(&task->seat, (uint8_t)worker->seat); /* a hint */
-    tr__store_relaxed(&worker->busy_since, now);           /* a time, for the monitor */
-    if (awaiting) {
-        run_awaiting(engine, worker, task, word);
-    } else {
-        thread->now_ns = run_plain(engine, worker, task, word);
-    }
-    tr__store_relaxed(&worker->busy_since, UINT64_C(0));
+    let_run(engine, worker, task, word, now, false);
 }
 
 void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task, uint64_t deadline_ns)

@@ -5,14 +5,23 @@
  * Called by run.c and host through engine.h; calls parts.
  *
  * Invariants
- *  1. Work is not lost: a producer pushes (seq_cst), then looks at `idle` (seq_cst). A worker sets its
- *     bit in `idle` (seq_cst), then looks at every queue (seq_cst), then sleeps. One sees the other.
+ *  1. Work is not lost: a producer pushes (seq_cst), then looks at `searching`, the seat's `mode` and
+ *     `idle` (seq_cst). A worker stops searching, sets its mode to AWAY and its bit in `idle` (seq_cst), then
+ *     looks at every queue (seq_cst), then sleeps. One sees the other: a producer wakes nobody only if
+ *     somebody is searching, or the seat's occupant is awake and will look again.
  *  2. Who clears a bit of `idle` that was set owes that seat's occupant a notification, or is it.
  *  3. Only the token's holder pops, and it retries BUSY, so a queue that looks empty is empty but for a
  *     node that a token holder is about to return.
  *  4. Seats change hands only while their occupant is in a tool (busy_since != 0); a displaced worker
  *     notices at its next look at `occupant` and touches the seat no more. If it was between looking and
  *     taking, it takes one node more: the token keeps that harmless.
+ *
+ *  5. Work behind an occupant that said BRIEF and was wrong is found by the monitor within a slice: whoever
+ *     relies on BRIEF sees to it that a check is coming.
+ *
+ * A wake costs the waker some 6 us, as much as a hundred no-op tools: so producers leave brief work to an
+ * occupant that is awake, one worker at a time looks on for a while before it sleeps, and it is woken only
+ * for work nobody is looking for.
  *
  * Complexity per node without sleeping: producer one exchange and one load; worker one CAS (token), one
  * store. Shared lines: the queue's tail (its producers), `idle` (read-mostly when all are busy). With more
@@ -30,8 +39,12 @@
 
 /* A low node is taken after so many high ones in a row: low work gets at least 1/17 of a seat. */
 #define HIGHS_MAX 16u
-/* Looks at the own queue before sleeping, about two microseconds: bursts arrive closer than that. */
-#define SPINS_BEFORE_SLEEP 40u
+/* How long the one searching worker looks on before it sleeps: several times what a wake costs both sides. */
+#define LOOK_ON_NS UINT64_C(50000)
+/* Looks between two looks at the clock and at the other seats' queues. */
+#define LOOKS_PER_ROUND 32u
+/* Nodes that may wait for a brief occupant before another worker is woken: at 0.1 us each, a wake's cost. */
+#define BACKLOG_MAX 128u
 /* Tries for one's own token before looking elsewhere: a thief holds it for some 20 ns. */
 #define TOKEN_TRIES 32u
 
@@ -156,10 +169,10 @@ static struct tr__mpsc_node *steal(struct tr__worker *worker)
 static bool start_searching(struct tr__worker *worker)
 {
     struct tr__workers *workers = worker->workers;
-    /* relaxed: a bound on wasted looking, not on correctness (invariant 1 does not need searchers). */
+    /* relaxed: a bound on wasted looking, not on correctness. */
     if (!worker->searching &&
         tr__load_relaxed(&workers->searching) * 2 < workers->config.seats) {
-        (void)tr__fetch_add_relaxed(&workers->searching, 1u);
+        (void)tr__fetch_add_seq_cst(&workers->searching, 1u); /* invariant 1 */
         worker->searching = true;
     }
     return worker->searching;
@@ -168,8 +181,33 @@ static bool start_searching(struct tr__worker *worker)
 static void stop_searching(struct tr__worker *worker)
 {
     if (worker->searching) {
-        (void)tr__fetch_sub_relaxed(&worker->workers->searching, 1u); /* likewise */
+        (void)tr__fetch_sub_seq_cst(&worker->workers->searching, 1u); /* invariant 1 */
         worker->searching = false;
+    }
+}
+
+static uint32_t depth(struct tr__seat *seat)
+{
+    /* relaxed: an estimate; may be off by what is under way, also below zero. */
+    uint32_t nodes = tr__load_relaxed(&seat->assigned) - tr__load_relaxed(&seat->taken);
+    return nodes > UINT32_MAX / 2 ? 0 : nodes;
+}
+
+/* Has found work after searching: if there is more than it can do at once, the next one is woken. */
+static void pass_on(struct tr__worker *worker)
+{
+    struct tr__workers *workers = worker->workers;
+    uint64_t idle = tr__load_seq_cst(&workers->idle); /* invariant 1, as a producer */
+    if (idle != 0 && tr__load_seq_cst(&workers->searching) == 0) {
+        for (uint32_t i = 0; i < workers->config.seats; i++) {
+            struct tr__seat *seat = &workers->seats[i];
+            bool mine = i == worker->seat;
+            if (has_work(seat) && (!mine || depth(seat) > BACKLOG_MAX) &&
+                tr__load_relaxed(&seat->mode) != TR__SEAT_BRIEF) {
+                wake_one(workers, idle, i);
+                return;
+            }
+        }
     }
 }
 
@@ -180,19 +218,39 @@ struct tr__mpsc_node *tr__worker_find(struct tr__worker *worker)
     if (node == NULL && start_searching(worker)) {
         node = steal(worker);
     }
-    if (node == NULL) {
-        return NULL;
-    }
-    stop_searching(worker);
-    if (worker->woken) {
-        /* One wake may stand for a burst: who finds work passes it on. */
-        worker->woken = false;
-        uint64_t idle = tr__load_seq_cst(&workers->idle);
-        if (idle != 0 && any_work(workers)) {
-            wake_one(workers, idle, worker->seat);
-        }
+    if (node != NULL && worker->searching) {
+        stop_searching(worker);
+        pass_on(worker);
     }
     return node;
+}
+
+void tr__worker_rests(struct tr__worker *worker)
+{
+    if (worker->searching) {
+        stop_searching(worker);
+        pass_on(worker);
+    }
+}
+
+/* The searching worker looks on for a while. True: there is work somewhere. */
+static bool look_on(struct tr__worker *worker)
+{
+    struct tr__workers *workers = worker->workers;
+    struct tr__seat *seat = &workers->seats[worker->seat];
+    uint64_t until = tr__clock_now() + LOOK_ON_NS;
+    do {
+        for (unsigned i = 0; i < LOOKS_PER_ROUND; i++) {
+            if (has_work(seat)) {
+                return true;
+            }
+            tr__cpu_relax();
+        }
+        if (any_work(workers)) {
+            return true;
+        }
+    } while (tr__clock_now() < until && tr__load_relaxed(&workers->stopping) == 0);
+    return false;
 }
 
 void tr__worker_sleep(struct tr__worker *worker)
@@ -201,17 +259,14 @@ void tr__worker_sleep(struct tr__worker *worker)
     struct tr__seat *seat = &workers->seats[worker->seat];
     uint64_t bit = UINT64_C(1) << worker->seat;
     worker->rested = true;
-    for (unsigned i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        if (has_work(seat)) {
-            return;
-        }
-        tr__cpu_relax();
+    if (workers->config.spin && start_searching(worker) && look_on(worker)) {
+        return; /* still searching: producers rely on it until it has found the work */
     }
     stop_searching(worker);
     tr__parker_prepare(&worker->parker);
-    (void)tr__fetch_or_seq_cst(&workers->idle, bit); /* invariant 1: then look at every queue */
+    tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_AWAY); /* invariant 1 */
+    (void)tr__fetch_or_seq_cst(&workers->idle, bit);         /* then look at every queue */
     workers->config.dry(workers->config.context);
-    worker->woken = true;
     /* acquire and seq_cst loads: displaced and stopped workers are notified after these are set. */
     if (any_work(workers) || tr__load_seq_cst(&seat->occupant) != (void *)worker ||
         tr__load_seq_cst(&workers->stopping) != 0) {
@@ -223,24 +278,60 @@ void tr__worker_sleep(struct tr__worker *worker)
     (void)tr__fetch_and_seq_cst(&workers->idle, ~bit); /* claimed by a producer, or by itself */
     if (tr__load_seq_cst(&seat->occupant) != (void *)worker) {
         wake_seat(workers, worker->seat); /* displaced: the bit may have been the new occupant's */
+        return;
+    }
+    tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF); /* it looks at the queues next */
+    (void)start_searching(worker);                           /* so that it passes on what it was woken for */
+}
+
+void tr__worker_leaves(struct tr__worker *worker)
+{
+    struct tr__workers *workers = worker->workers;
+    struct tr__seat *seat = &workers->seats[worker->seat];
+    tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_LONG); /* invariant 1: then look */
+    uint64_t idle = tr__load_seq_cst(&workers->idle);
+    if (idle != 0 && has_work(seat) && tr__load_seq_cst(&workers->searching) == 0) {
+        wake_one(workers, idle, worker->seat);
     }
 }
 
-/* The second half of posting, after the push. */
-static void announce(struct tr__workers *workers, uint32_t seat)
+void tr__worker_returns(struct tr__worker *worker)
 {
-    uint64_t idle = tr__load_seq_cst(&workers->idle); /* invariant 1 */
-    if (idle != 0) {
-        wake_one(workers, idle, seat);
-        return;
+    struct tr__seat *seat = &worker->workers->seats[worker->seat];
+    if (tr__load_acquire(&seat->occupant) == (void *)worker) {
+        /* A displacement in between leaves the new occupant called brief: the monitor repairs that. */
+        tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF);
     }
-    /* Everybody is busy: somebody must look later whether one of them is stuck. seq_cst: pairs with the
-     * store in tr__workers_check. */
+}
+
+/* Sees to it that somebody looks later whether a worker is stuck with work behind it. */
+static void ensure_watch(struct tr__workers *workers)
+{
+    /* seq_cst: pairs with the store in tr__workers_check. */
     if (tr__load_seq_cst(&workers->watching) == 0 &&
         tr__exchange_seq_cst(&workers->watching, 1u) == 0) {
         workers->config.watch(workers->config.context,
                               tr__clock_after(tr__clock_now(), workers->config.slice_ns));
     }
+}
+
+/* The second half of posting, after the push: invariant 1. */
+static void announce(struct tr__workers *workers, uint32_t index)
+{
+    struct tr__seat *seat = &workers->seats[index];
+    uint64_t idle = tr__load_seq_cst(&workers->idle);
+    if (idle == 0) {
+        ensure_watch(workers);
+        return;
+    }
+    if (tr__load_seq_cst(&workers->searching) != 0) {
+        return;
+    }
+    if (tr__load_seq_cst(&seat->mode) == TR__SEAT_BRIEF && depth(seat) <= BACKLOG_MAX) {
+        ensure_watch(workers);
+        return;
+    }
+    wake_one(workers, idle, index);
 }
 
 void tr__workers_post_chain(struct tr__workers *workers, struct tr__mpsc_node *first,
@@ -260,22 +351,26 @@ void tr__workers_post(struct tr__workers *workers, struct tr__mpsc_node *node, u
     tr__workers_post_chain(workers, node, node, 1, seat, low);
 }
 
-static uint32_t depth(struct tr__seat *seat)
-{
-    /* relaxed: an estimate; may be off by what is under way, also below zero. */
-    uint32_t nodes = tr__load_relaxed(&seat->assigned) - tr__load_relaxed(&seat->taken);
-    return nodes > UINT32_MAX / 2 ? 0 : nodes;
-}
-
 uint32_t tr__workers_choose(struct tr__workers *workers, uint32_t *random)
 {
-    uint64_t idle = tr__load_relaxed(&workers->idle); /* a hint; announce looks again */
+    uint32_t seats = workers->config.seats;
+    uint64_t all = seats == 64 ? UINT64_MAX : (UINT64_C(1) << seats) - 1;
+    uint64_t idle = tr__load_relaxed(&workers->idle); /* hints, all of it; announce looks again */
+    uint64_t awake = all & ~idle;
+    if (idle != 0 && awake != 0) {
+        /* Somebody awake is cheaper than somebody asleep, if it is back at its queue at once. */
+        uint32_t seat = (uint32_t)__builtin_ctzll(awake);
+        if (tr__load_relaxed(&workers->seats[seat].mode) == TR__SEAT_BRIEF &&
+            depth(&workers->seats[seat]) <= BACKLOG_MAX) {
+            return seat;
+        }
+    }
     if (idle != 0) {
         return (uint32_t)__builtin_ctzll(idle);
     }
     *random = *random * UINT32_C(1664525) + UINT32_C(1013904223);
-    uint32_t one = (*random >> 8) % workers->config.seats;
-    uint32_t other = (*random >> 20) % workers->config.seats;
+    uint32_t one = (*random >> 8) % seats;
+    uint32_t other = (*random >> 20) % seats;
     return depth(&workers->seats[other]) < depth(&workers->seats[one]) ? other : one;
 }
 
@@ -298,21 +393,37 @@ static void displace(struct tr__workers *workers, struct tr__seat *seat, void *s
     (void)tr__parker_notify(&((struct tr__worker *)stuck)->parker);
 }
 
+/* A seat with work behind an occupant that has been in one tool for a slice: wakes a sleeper for it, or
+ * gives the seat away. Returns when to look again, at the latest. */
+static uint64_t check_seat(struct tr__workers *workers, uint32_t index, uint64_t now_ns)
+{
+    struct tr__seat *seat = &workers->seats[index];
+    void *occupant = tr__load_acquire(&seat->occupant); /* pairs with displace, here only */
+    /* relaxed: a time; if it is stale the worker has moved on, and is helped for nothing. */
+    uint64_t since = tr__load_relaxed(&((struct tr__worker *)occupant)->busy_since);
+    if (since == 0) {
+        return TR__FOREVER;
+    }
+    uint64_t due = tr__clock_after(since, workers->config.slice_ns);
+    if (due > now_ns) {
+        return due;
+    }
+    uint64_t idle = tr__load_seq_cst(&workers->idle);
+    if (idle != 0) {
+        wake_one(workers, idle, index);
+    } else {
+        displace(workers, seat, occupant);
+    }
+    return TR__FOREVER;
+}
+
 void tr__workers_check(struct tr__workers *workers, uint64_t now_ns)
 {
-    bool waiting = any_work(workers) && tr__load_seq_cst(&workers->idle) == 0;
     uint64_t next = tr__clock_after(now_ns, workers->config.slice_ns);
+    bool waiting = any_work(workers);
     for (uint32_t i = 0; waiting && i < workers->config.seats; i++) {
-        struct tr__seat *seat = &workers->seats[i];
-        void *occupant = tr__load_acquire(&seat->occupant); /* pairs with displace, here only */
-        /* relaxed: a time; if it is stale the worker has moved on, and loses its seat for nothing. */
-        uint64_t since = tr__load_relaxed(&((struct tr__worker *)occupant)->busy_since);
-        uint64_t due = since == 0 ? TR__FOREVER : tr__clock_after(since, workers->config.slice_ns);
-        if (due <= now_ns) {
-            displace(workers, seat, occupant);
-        } else if (due < next) {
-            next = due;
-        }
+        uint64_t look = has_work(&workers->seats[i]) ? check_seat(workers, i, now_ns) : TR__FOREVER;
+        next = look < next ? look : next;
     }
     if (waiting) {
         workers->config.watch(workers->config.context, next);
@@ -320,8 +431,7 @@ void tr__workers_check(struct tr__workers *workers, uint64_t now_ns)
     }
     /* seq_cst: a producer that still saw 1 pushed before this look at the queues. */
     tr__store_seq_cst(&workers->watching, 0u);
-    if (any_work(workers) && tr__load_seq_cst(&workers->idle) == 0 &&
-        tr__exchange_seq_cst(&workers->watching, 1u) == 0) {
+    if (any_work(workers) && tr__exchange_seq_cst(&workers->watching, 1u) == 0) {
         workers->config.watch(workers->config.context, next);
     }
 }

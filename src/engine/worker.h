@@ -21,14 +21,22 @@
 
 struct tr__workers;
 
+/* What an occupant says of itself, so that producers need not wake others for nothing. */
+enum tr__seat_mode {
+    TR__SEAT_AWAY = 0,  /* sleeps or is about to: wake somebody */
+    TR__SEAT_BRIEF = 1, /* awake, in tools that take microseconds: it will be back at the queue at once */
+    TR__SEAT_LONG = 2,  /* in a tool that takes its time: somebody else should take what comes */
+};
+
 struct tr__seat {
     struct tr__mpsc high;
     struct tr__mpsc low;
-    TR__CACHE_ALIGNED struct tr__token token; /* whoever takes from the queues */
-    uint32_t highs;            /* taken in a row from `high` while `low` waited; token holder */
-    TR__CACHE_ALIGNED tr__atomic_ptr occupant; /* struct tr__worker; written by the monitor and at open */
-    tr__atomic_u32 assigned;   /* nodes given to this seat, roughly; launchers */
-    tr__atomic_u32 taken;      /* nodes taken from it; token holder */
+    TR__CACHE_ALIGNED tr__atomic_u32 assigned; /* nodes given to this seat, roughly; launchers */
+    TR__CACHE_ALIGNED struct tr__token token;  /* whoever takes from the queues */
+    uint32_t highs;                            /* in a row while `low` waited; token holder */
+    tr__atomic_u32 taken;                      /* nodes taken from it; token holder */
+    TR__CACHE_ALIGNED tr__atomic_ptr occupant; /* struct tr__worker; the monitor, at open */
+    tr__atomic_u32 mode;                       /* enum tr__seat_mode; the occupant */
 };
 
 struct tr__worker {
@@ -37,7 +45,6 @@ struct tr__worker {
     uint32_t seat;               /* where it sits now; its own */
     uint32_t random;
     bool searching;              /* counted in workers->searching */
-    bool woken;                  /* came back from sleep and has found nothing yet */
     bool rested;                 /* it has looked in vain since the last node; run clears it */
     bool started;                /* it has a thread; under the lock */
     bool ended;                  /* it has left; under the lock */
@@ -54,10 +61,11 @@ struct tr__workers_config {
     uint32_t seats;
     uint32_t substitutes_max;
     uint64_t slice_ns;
+    bool spin; /* there is more than one processor: looking on for a while beats sleeping */
     void *context;
     /* A worker runs a node. It may sleep in a tool for as long as it likes. */
     void (*run)(void *context, struct tr__worker *worker, struct tr__mpsc_node *node);
-    /* No seat is free and work waits: see to it that tr__workers_check is called at `when_ns`. */
+    /* Work waits behind busy seats: see to it that tr__workers_check is called at `when_ns`. */
     void (*watch)(void *context, uint64_t when_ns);
     /* A worker found nothing and is about to sleep: all it did before is published. */
     void (*dry)(void *context);
@@ -99,6 +107,11 @@ void tr__workers_post(struct tr__workers *workers, struct tr__mpsc_node *node, u
 /* The same for a chain linked from first to last. */
 void tr__workers_post_chain(struct tr__workers *workers, struct tr__mpsc_node *first,
                             struct tr__mpsc_node *last, uint32_t count, uint32_t seat, bool low);
+
+/* The worker itself, before a tool that may take its time: others take over what waits and what comes. */
+void tr__worker_leaves(struct tr__worker *worker);
+/* ... and after it. */
+void tr__worker_returns(struct tr__worker *worker);
 
 /* Any thread. A good seat for the next nodes: an idle one, else the shorter queue of two. `random` is the
  * caller's state. */

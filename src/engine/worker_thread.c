@@ -31,6 +31,7 @@ static void sit(struct tr__worker *worker)
 {
     struct tr__workers *workers = worker->workers;
     struct tr__seat *seat = &workers->seats[worker->seat];
+    tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF); /* it looks at the queues next */
     /* acquire: pairs with displace; if it is not me any more the seat is another's. */
     while (tr__load_acquire(&seat->occupant) == (void *)worker) {
         struct tr__mpsc_node *node = tr__worker_find(worker);
@@ -41,10 +42,11 @@ static void sit(struct tr__worker *worker)
         /* acquire: pairs with close; the queues were filled before. */
         if (tr__load_acquire(&workers->stopping) != 0 && tr__mpsc_is_empty(&seat->high) &&
             tr__mpsc_is_empty(&seat->low)) {
-            return;
+            break;
         }
         tr__worker_sleep(worker);
     }
+    tr__worker_rests(worker);
 }
 
 static void lock(struct tr__workers *workers)
@@ -183,6 +185,7 @@ static void init_seats(struct tr__workers *workers)
         tr__token_init(&seat->token);
         /* relaxed: thread creation publishes it. */
         tr__store_relaxed(&seat->occupant, (void *)&workers->workers[i]);
+        tr__store_relaxed(&seat->mode, (uint32_t)TR__SEAT_BRIEF); /* it starts by looking */
     }
 }
 

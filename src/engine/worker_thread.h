@@ -12,6 +12,9 @@ struct tr__mpsc_node *tr__worker_find(struct tr__worker *worker);
 /* worker.c, the worker itself: sleeps until there may be work, a new seat, or the end. */
 void tr__worker_sleep(struct tr__worker *worker);
 
+/* worker.c, the worker itself, before it leaves its seat: nobody relies on its searching any more. */
+void tr__worker_rests(struct tr__worker *worker);
+
 /* worker_thread.c: a sleeping thread for a seat, or NULL. */
 struct tr__worker *tr__workers_take_spare(struct tr__workers *workers);
 void tr__workers_give_spare(struct tr__workers *workers, struct tr__worker *spare);

@@ -61,11 +61,16 @@ static void say(const tr_config *config, const char *text)
     }
 }
 
-static uint64_t processors(void)
+unsigned tr__config_processors(void)
 {
     cpu_set_t set;
-    int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-    uint64_t workers = count < (int)TR__WORKERS_MIN ? TR__WORKERS_MIN : (uint64_t)count;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
+static uint64_t default_workers(void)
+{
+    unsigned count = tr__config_processors();
+    uint64_t workers = count < TR__WORKERS_MIN ? TR__WORKERS_MIN : count;
     return workers > TR__WORKERS_MAX ? TR__WORKERS_MAX : workers;
 }
 
@@ -110,7 +115,7 @@ int tr__config_resolve(const tr_config *config, tr_config *ret_config)
         const struct field *field = &fields[i];
         uint64_t value = get(&resolved, field);
         if (value == 0) {
-            value = field->offset == offsetof(tr_config, workers) ? processors() : field->normal;
+            value = field->offset == offsetof(tr_config, workers) ? default_workers() : field->normal;
             set(&resolved, field, value);
         }
         if (value < field->least || value > field->most) {

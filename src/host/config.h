@@ -10,4 +10,7 @@
  * offending field in the config's `message`. */
 int tr__config_resolve(const tr_config *config, tr_config *ret_config);
 
+/* Processors this process may use. */
+unsigned tr__config_processors(void);
+
 #endif

@@ -75,6 +75,8 @@ static int open_engine(tr_manager *manager, const tr_config *config)
     wanted.output_bytes_max = config->output_bytes_max;
     wanted.result_bytes_max = config->result_bytes_max;
     wanted.tasks_max = config->tasks_max;
+    wanted.tools_max = config->tools_max;
+    wanted.spin = tr__config_processors() > 1;
     wanted.message = config->message;
     wanted.message_size = config->message_size;
     return tr__engine_open(&manager->engine, manager->completion, manager, &wanted);

@@ -207,7 +207,10 @@ static void before_sleep(void *context)
 
     /* Woken between its last look and this moment: then the bell must be on its way. */
     CHECK(tr__load_seq_cst(&w->ring.sleeping_until) != 0 || w->sim.belled);
-    CHECK(!tr__ring_can_place(&w->ring)); /* nor with requests it could place */
+    /* Nor with anything that it could place. */
+    CHECK_EQ_INT(w->ring.submit_queue.count, 0);
+    CHECK(w->ring.cancel_queue.count == 0 || w->ring.cancels_in_kernel == w->ring.cancels_max);
+    CHECK(w->ring.waiting_first == NULL || w->ring.entries_used == w->ring.entries_max);
 }
 
 /* One run; returns its trace. */

@@ -233,8 +233,12 @@ static void perform(const struct executor *executor, enum act act, const struct 
     case NOTHING:
         return;
     case PUT:
-        memcpy(bytes, scenario->channel == EVENT ? "\1\0\0\0\0\0\0" : "hello", 8);
-        CHECK(write(ends[1], bytes, scenario->channel == EVENT ? 8 : 5) > 0);
+        if (scenario->channel == EVENT) {
+            const uint64_t one = 1;
+            CHECK_EQ_INT(write(ends[1], &one, sizeof one), sizeof one);
+        } else {
+            CHECK_EQ_INT(write(ends[1], "hello", 5), 5);
+        }
         return;
     case FILL:
         switch_nonblock(ends[1], true);

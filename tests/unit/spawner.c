@@ -244,7 +244,7 @@ static void check_scripts(void)
 {
     const char *folder = make_folder();
     char path[256];
-    char variable[300];
+    char variable[600];
     const char *const change[] = {variable, NULL};
 
     /* No "#!": the shell runs it, as execvp would have it. */
