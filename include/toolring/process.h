@@ -48,7 +48,8 @@ typedef struct tr_process_output {
 
 /** How a program ended. Give it to tr_process_result_done. A host that collects children it does
  *  not know (SIGCHLD ignored, or waitpid(-1)) may take the status away: then `exit_code` is -1,
- *  `signal` 0, and the figures are 0. @since 0.1 */
+ *  `signal` 0, and the figures are 0. `resident_bytes` is never less than the host's own was: until
+ *  its exec a spawned child uses the host's memory, and Linux counts that. @since 0.1 */
 typedef struct tr_process_result {
     int exit_code;           /**< 0 to 255, -1 if a signal ended it */
     int signal;              /**< the signal that ended it, 0 if none */

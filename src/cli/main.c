@@ -4,10 +4,12 @@
  * Thread: main. Calls run.c and doctor.c; nothing of the engine is touched before a command is
  * chosen. Exit statuses: run.h.
  */
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <toolring.h>
+#include <unistd.h>
 
 #include "doctor.h"
 #include "output.h"
@@ -24,9 +26,24 @@ static int show(const char *text)
     return CLI_EXIT_OK;
 }
 
+/* A program may be started with its standard streams closed; the next descriptors opened would then
+ * take their places and be read and written as such. Each is filled with one that refuses exactly
+ * what the stream is for. Returns false if that cannot be done. */
+static bool fill_streams(void)
+{
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        int flags = stream == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+        if (fcntl(stream, F_GETFD) < 0 && open("/dev/null", flags) != stream)
+            return false;
+    }
+    return true;
+}
+
 int main(int argument_count, char **arguments)
 {
     const char *command = argument_count > 1 ? arguments[1] : "";
+    if (!fill_streams())
+        return CLI_EXIT_ENGINE;
     json_object_seed(0); /* here, once: else the first of many threads would have to */
     if (strcmp(command, "run") == 0)
         return cli_run(argument_count - 1, arguments + 1);

@@ -68,10 +68,11 @@ static bool swap(struct tr__task *task, uint64_t *seen, uint64_t next)
     return tr__cas_acq_rel(&task->slot.word, seen, next);
 }
 
-/* The word, once no event of an earlier transition is being published (if this one publishes). */
-static uint64_t observe(struct tr__task *task, uint64_t seen, bool publish, unsigned *spins)
+/* The word, once no event of an earlier transition is being published. Whoever publishes nothing waits
+ * too: PUBLISHING in its word would otherwise be another's, and be given back twice. */
+static uint64_t observe(struct tr__task *task, uint64_t seen, unsigned *spins)
 {
-    while (publish && (seen & TR__TASK_PUBLISHING) != 0) {
+    while ((seen & TR__TASK_PUBLISHING) != 0) {
         tr__backoff(spins);
         seen = tr__task_word(task);
     }
@@ -117,7 +118,7 @@ struct tr__step tr__task_deny(struct tr__task *task, tr_task_id id, bool publish
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
             return refuse(TR__ACTION_ENOENT, seen);
         }
@@ -140,7 +141,7 @@ struct tr__step tr__task_start(struct tr__task *task, bool publish)
     uint64_t seen = tr__task_word(task);
     TR_ASSERT((seen & TR__TASK_HOLD_RUN) != 0);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (tr__word_state(seen) == TR__TASK_ENDED) {
             return refuse(TR__ACTION_LATE, seen);
         }
@@ -159,7 +160,7 @@ struct tr__step tr__task_finish(struct tr__task *task, enum tr_outcome outcome, 
     uint64_t seen = tr__task_word(task);
     TR_ASSERT((seen & TR__TASK_HOLD_RUN) != 0);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (tr__word_state(seen) == TR__TASK_ENDED) {
             return refuse(TR__ACTION_LATE, seen);
         }
@@ -183,7 +184,7 @@ struct tr__step tr__task_defer(struct tr__task *task, bool publish)
         TR_ASSERT(tr__word_state(seen) == TR__TASK_RUNNING);
         bool stop = (seen & TR__TASK_CANCEL) != 0;
         if (stop) {
-            seen = observe(task, seen, publish, &spins);
+            seen = observe(task, seen, &spins);
             if (tr__word_state(seen) == TR__TASK_ENDED) {
                 continue;
             }
@@ -205,7 +206,7 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
             return refuse(TR__ACTION_ENOENT, seen);
         }
@@ -246,10 +247,9 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
             }
             continue;
         }
-        if (publish && (seen & TR__TASK_PUBLISHING) != 0) {
-            tr__backoff(&spins);
-            seen = tr__task_word(task);
-            continue;
+        if ((seen & TR__TASK_PUBLISHING) != 0) {
+            seen = observe(task, seen, &spins);
+            continue; /* it may have started, or ended, meanwhile */
         }
         uint64_t next = publishing(ended(seen | asked, TR_OUTCOME_CANCELLED), publish);
         next |= tr__word_state(seen) == TR__TASK_RUNNING ? TR__TASK_FOREIGN : 0;
@@ -264,7 +264,7 @@ struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publ
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
             return refuse(TR__ACTION_ENOENT, seen);
         }
@@ -287,7 +287,7 @@ struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publi
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
     for (;;) {
-        seen = observe(task, seen, publish, &spins);
+        seen = observe(task, seen, &spins);
         if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
             return refuse(TR__ACTION_ENOENT, seen);
         }
@@ -343,7 +343,7 @@ bool tr__task_publish(struct tr__task *task, tr_task_id id)
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
     for (;;) {
-        seen = observe(task, seen, true, &spins);
+        seen = observe(task, seen, &spins);
         if (!generation_fits(seen, id) || !tr__word_is_live(seen)) {
             return false;
         }

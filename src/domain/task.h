@@ -51,8 +51,9 @@
  *
  * Whoever publishes an event has a hold meanwhile.
  *
- * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next such
- * transition waits until it is cleared, so events of one task are in the order of its transitions.
+ * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next one that
+ * could publish, had it readers or not, waits until it is cleared. So events of one task are in the order of
+ * its transitions, and PUBLISHING in a step's word is the caller's to clear.
  */
 #ifndef TR__DOMAIN_TASK_H
 #define TR__DOMAIN_TASK_H

@@ -69,6 +69,11 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
         return TR_EALREADY;
     case TR__ACTION_SETTLE:
         settle_now(engine, task, step, code, reason);
+        if (tr__word_state(step.before) == TR__TASK_RUNNING) {
+            /* Abandoned; but if it happens to wait in an op (a plain tool in tr_process) it can clean up.
+             * A wake of a slot already reused is spurious and harmless (call.h). */
+            tr__call_notify(engine, task);
+        }
         return 0;
     case TR__ACTION_NOTIFY:
         steer(engine, task, step, reason);

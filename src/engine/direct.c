@@ -1,18 +1,19 @@
 /*
  * direct.c: the ops of op.h without a ring: try, poll(2), try again, in the calling thread.
  *
- * Purpose: inline managers, and hosts without io_uring, get the same results by the plainest means.
+ * Purpose: inline managers, and hosts without io_uring, get the same results by plain means.
  * Owner: one thread; tr__direct_wake: any. Called by tools and host; calls op.c and the kernel.
  *
  *     start ─▶ on the list ─▶ each pass of a wait: cancelled? due? can be done now? ─▶ done
  *                                         none of all: poll, until the earliest deadline
  *
- *  1. Ops are on one list, oldest first, linked by start.node.next and `previous`; `entry` is an
- *     op's place in the poll array while the owner sleeps, `state` what the last poll said of it.
+ *  1. Ops are on one list, oldest first, linked by start.node.next and `previous`; the poll array
+ *     is in the same order behind the eventfd; `state` is what the last poll said of an op.
  *  2. A pass looks at as many ops as there were when it began, each once. What done hooks start
  *     meanwhile is appended and may have to wait for the next pass, as may what they cancel. So an
  *     op that starts itself again and again does not hold the pass for ever.
- *  3. Every attempt is non-blocking (op.c); `ready` is claimed only for what poll has just reported.
+ *  3. Every attempt is non-blocking (op.c); `ready` is claimed only for what poll has just
+ *     reported.
  *  4. An op is unlinked before its done hook runs and is not touched afterwards.
  *  5. Waking: the waker sets `woken`, then reads `awaited`; the owner sets `awaited`, then reads
  *     `woken` (all seq_cst): one of the two comes second and sees the other. The eventfd is read

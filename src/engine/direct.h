@@ -35,7 +35,7 @@ int tr__direct_init(struct tr__direct *direct);
 /* Closes the eventfd. No op may be under way and nobody may be waking. */
 void tr__direct_done(struct tr__direct *direct);
 
-/* Starts an op; never fails (one there is no memory for is done with TR_ENOMEM) and runs nothing. */
+/* Starts an op; never fails (without memory for it, it is done with TR_ENOMEM) and runs nothing. */
 void tr__direct_start(struct tr__direct *direct, struct tr__op *op);
 
 /* At most once per start, not after `done`: the next wait ends the op, with TR_ECANCELED or, for

@@ -1,17 +1,18 @@
 /*
  * op.c: one non-blocking attempt at an op, in whatever thread asks.
  *
- * Purpose: the direct executor performs its ops by it; the ring uses it for the last look at a READ
- * or POLL that the kernel gave back cancelled. Owner: none, no state. Called by direct and
- * ring_uring; calls the kernel.
+ * Purpose: the direct executor performs its ops by it; the ring uses it for the last look at a
+ * READ or POLL that the kernel gave back cancelled.
+ * Owner: none, no state. Called by direct and ring_uring; calls the kernel.
  *
- *  1. Nothing here blocks, unless `ready` was claimed and someone else emptied or filled a blocking
- *     descriptor of a kind without RWF_NOWAIT at the same moment.
+ *  1. Nothing here blocks, unless `ready` was claimed and someone else emptied or filled a
+ *     blocking descriptor of a kind without RWF_NOWAIT at the same moment.
  *  2. A result is what io_uring would have put into the completion: bytes, events, or -errno.
  *  3. SIGPIPE is blocked around a write, and one that the write raised is taken back.
  *
  * RWF_NOWAIT serves pipes (from 6.4), sockets, eventfds and what the page cache holds. The rest: a
- * non-blocking descriptor needs no help, a socket takes MSG_DONTWAIT, for others readiness must do.
+ * non-blocking descriptor needs no help, a socket takes MSG_DONTWAIT, for others readiness must
+ * do.
  * Cost: one system call, three for a write.
  *
  * Rejected: switching O_NONBLOCK on for the attempt (it belongs to the open file, which other

@@ -3,12 +3,12 @@
  *
  * An op lives in memory of whoever started it (a tool's tr_io, a task's deadline). From
  * tr__ring_start until its `done` hook has been called, it and its buffer belong to the ring;
- * `done` runs on the ring thread and is the ring's last touch: the owner may free the op inside it.
- * The ring calls `done` exactly once per start, also when it was cancelled, also at shutdown, and
- * only when no completion and no cancel of the op is outstanding any more.
+ * `done` runs on the ring thread and is the ring's last touch: the owner may free the op inside
+ * it. The ring calls `done` exactly once per start, also when it was cancelled, also at shutdown,
+ * and only when no completion and no cancel of the op is outstanding any more.
  *
- * Cancelling: tr__ring_cancel may be called at most once per start, by any thread that knows the op
- * to be alive (not yet done, or done not yet acted upon by the caller itself). The race with
+ * Cancelling: tr__ring_cancel may be called at most once per start, by any thread that knows the
+ * op to be alive (not yet done, or done not yet acted upon by the caller itself). The race with
  * completion is settled on `flags`: the canceller sets CANCEL_POSTED; the ring sets FINISHED;
  * whoever comes second sees the other. A completed op whose cancel message is still in the inbox
  * waits for that message before `done`.
@@ -76,10 +76,10 @@ TR_STATIC(sizeof(struct tr__op) <= 160, "an op stays within two and a half cache
 /*
  * One attempt in the calling thread, which does not block: what the op would result in if it ended
  * now, -EAGAIN if it would have to wait. READ, WRITE and POLL; a TIMER always answers -EAGAIN.
- * `ready` says that poll(2) has just reported the descriptor ready: then a blocking descriptor of a
- * kind that knows no non-blocking attempt is used all the same (a write only up to PIPE_BUF bytes),
- * which could block only if someone else empties or fills it at the same moment. SIGPIPE is never
- * raised.
+ * `ready` says that poll(2) has just reported the descriptor ready: then a blocking descriptor of
+ * a kind that knows no non-blocking attempt is used all the same (a write only up to PIPE_BUF
+ * bytes), which could block only if someone else empties or fills it at the same moment. SIGPIPE
+ * is never raised.
  */
 int64_t tr__op_attempt(const struct tr__op *op, bool ready);
 

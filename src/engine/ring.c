@@ -5,22 +5,24 @@
  * thread's own work is ring_loop.c. Called by worker, spawner's users, host; calls ring_loop,
  * probe.
  *
- *     STARTING ─▶ OPEN ─▶ CLOSING ─▶ ENDED     phase, under the mutex; the thread signals `changed`
+ *     STARTING ─▶ OPEN ─▶ CLOSING ─▶ ENDED     `phase`, under the mutex, announced by `changed`
  *         └─▶ FAILED
  *
- *  1. The ring is created on its own thread (SINGLE_ISSUER wants that); open waits for its verdict.
+ *  1. The ring is created on its own thread (SINGLE_ISSUER wants that); open waits for its
+ *     verdict.
  *  2. All signals are blocked in the thread from its first instruction: a wait in the kernel
  *     answers EINTR otherwise, and a host's handler does not belong there.
- *  3. The thread ends only when nothing is in flight. So when close runs out of time, it leaves the
- *     thread and all memory to themselves: the kernel may still write into a buffer.
+ *  3. The thread ends only when nothing is in flight. So when close runs out of time, it leaves
+ *     the thread and all memory to themselves: the kernel may still write into a buffer.
  *  4. start: everything the ring reads of an op is written before the push, whose exchange
  *     publishes it. After the push the op is not touched.
  *  5. cancel: one fetch_or decides against finish (ring_table.c). FINISHED was there: the op is
  *     done or will be without us, no message. Else the op stays until the message has been taken.
  *
- * Cost: a start is one exchange and one load; measured 45 to 100 ns per timer with its hand-over.
- * Rejected: a ring per worker (idle wakes multiply, and an op would have to find its own ring to be
- * cancelled); joining with a time limit (pthread_clockjoin_np is unknown to older sanitizers).
+ * Cost: a start is one exchange and one load; measured 30 to 110 ns to arm and cancel a timer,
+ * hand-over included.
+ * Rejected: a ring per worker (idle wakes multiply, and an op would have to find its own ring to
+ * be cancelled); joining with a time limit (pthread_clockjoin_np is unknown to older sanitizers).
  */
 #include "engine/ring.h"
 

@@ -108,8 +108,8 @@ struct tr__ring {
 
 /*
  * Starts the ring thread and waits until it has its ring. Returns 0; TR_EINVAL for sizes out of
- * range; TR_ENOMEM; TR_EAGAIN when no thread could be made; TR_EMFILE, TR_ENFILE; TR_ERING when the
- * kernel refuses, with the words in `message`. Nothing is left behind on failure.
+ * range; TR_ENOMEM; TR_EAGAIN when no thread could be made; TR_EMFILE, TR_ENFILE; TR_ERING when
+ * the kernel refuses, with the words in `message`. Nothing is left behind on failure.
  */
 int tr__ring_open(struct tr__ring *ring, const struct tr__ring_config *config);
 
@@ -134,11 +134,11 @@ void tr__ring_cancel(struct tr__ring *ring, struct tr__op *op, bool urgent);
 bool tr__ring_is_self(const struct tr__ring *ring);
 
 /*
- * Ends the ring, from another thread, after everybody has stopped starting and cancelling. Every op
- * under way is done with TR_ECANCELED (or with what came first); ops that done hooks start now are
- * done with TR_ECANCELED at once. Returns 0 when all ops are done and the thread has been joined,
- * or TR_ETIMEDOUT when the kernel has not given everything back by deadline_ns: then the ring's
- * memory and that of the ops must never be freed; the thread goes on trying.
+ * Ends the ring, from another thread, after everybody has stopped starting and cancelling. Every
+ * op under way is done with TR_ECANCELED (or with what came first); ops that done hooks start now
+ * are done with TR_ECANCELED at once. Returns 0 when all ops are done and the thread has been
+ * joined, or TR_ETIMEDOUT when the kernel has not given everything back by deadline_ns: then the
+ * ring's memory and that of the ops must never be freed; the thread goes on trying.
  */
 int tr__ring_close(struct tr__ring *ring, uint64_t deadline_ns);
 

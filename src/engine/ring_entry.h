@@ -1,6 +1,6 @@
 /*
- * ring_entry.h: one place in the ring's table of ops that the kernel may hold. For ring_table.c, and
- * for ring_loop.c, which allocates the table.
+ * ring_entry.h: one place in the ring's table of ops that the kernel may hold. For ring_table.c,
+ * and for ring_loop.c, which allocates the table.
  */
 #ifndef TR__ENGINE_RING_ENTRY_H
 #define TR__ENGINE_RING_ENTRY_H

@@ -4,7 +4,7 @@
  * Owner: the ring thread; tr__ring_push: any thread. Called by ring.c and tests/sim; calls
  * ring_table and the kernel table.
  *
- *     expire timers ─▶ take messages ─▶ place requests ─▶ park protocol ─▶ one enter ─▶ completions
+ *     expire ─▶ take messages ─▶ place requests ─▶ park protocol ─▶ one enter ─▶ completions
  *
  * Waking. S is sleeping_until: 0 awake, else the time W at which the ring wakes by itself.
  *
@@ -19,8 +19,8 @@
  *     ring takes the whole inbox before it sleeps again. 0 by R4: the ring is awake, and its next
  *     R2 comes after P1.
  *  2. A timer with deadline D may keep quiet exactly if S = W <= D: the ring wakes at W, takes the
- *     message, arms the timer and goes on to D. If P2 read an older W' of a sleep that is over, then
- *     P2 precedes the present R1, so P1 precedes R2: the ring has seen it.
+ *     message, arms the timer and goes on to D. If P2 read an older W' of a sleep that is over,
+ *     then P2 precedes the present R1, so P1 precedes R2: the ring has seen it.
  *  3. R4 may be relaxed: reading it is covered by 1, and it publishes nothing.
  *  4. The bell is kept by the kernel (an eventfd counts), so one rung before the doorbell is
  *     submitted is not lost; one rung for nothing costs one round.
@@ -31,7 +31,7 @@
  *     started is still tried once: it is submitted before its cancel.
  *
  * Complexity: a round is bounded by TR__RING_BATCH of each kind; an enter serves as many ops as
- * there are. Measured: PERFORMANCE figures are in perf/.
+ * there are. Measured: a timer 31 to 90 ns in batches of 256, a pipe read 490 ns, a poll 380 ns.
  * Rejected: release/acquire in the park protocol (loses wake-ups); a futex (the ring must sleep in
  * enter, where completions come); waking for each timer (6 us each); spinning before sleep (two
  * processors, and whoever would be waited for needs one).

@@ -29,8 +29,8 @@ void tr__ring_detach(struct tr__ring *ring);
 /* Gives back what init took; nothing may be in flight. */
 void tr__ring_done(struct tr__ring *ring);
 
-/* Any thread: publishes a message, and wakes the ring if it sleeps beyond latest_ns: 0 always wakes
- * it, UINT64_MAX only once TR__RING_QUIET_MAX messages let it sleep. */
+/* Any thread: publishes a message, and wakes the ring if it sleeps beyond latest_ns: 0 always
+ * wakes it, UINT64_MAX only once TR__RING_QUIET_MAX messages let it sleep. */
 void tr__ring_push(struct tr__ring *ring, struct tr__message *message, uint64_t latest_ns);
 
 static inline void tr__ring_count(struct tr__ring *ring, enum tr__ring_counter which)

@@ -4,31 +4,35 @@
  * Owner: the ring thread, for every function. Called by ring_loop; calls the kernel table and the
  * ops' done hooks.
  *
- *     accept ─▶ timer in the wheel ───────────────────────────────▶ finish ─▶ done
- *        ├────▶ waiting (no entry free) ─▶ ┐                          ▲  └─▶ cancel message owed ─▶ done
- *        └────▶ entry: QUEUED ─▶ KERNEL ─▶ ENDED ─ cancel NONE? ──────┘
+ *     accept ─▶ timer in the wheel ─────────────────────────────▶ finish ─▶ done
+ *        ├────▶ waiting for an entry                             ▲  └─▶ cancel message owed ─▶ done
+ *        │        ▼
+ *        └────▶ entry: QUEUED ─▶ KERNEL ─▶ ENDED, cancel NONE ────┘
  *                         ▲        │ -EAGAIN, -EINTR
  *                         └────────┘
  *
  *  1. Requests in flight <= entries_max + cancels_max + 1 (the doorbell) <= completion queue: it
  *     cannot overflow. Cancels have places of their own, or ops that never end would hold all.
- *  2. Each entry has at most one request and one cancel in flight. It is freed, and its op finished,
- *     when neither is: op and buffer then have no reader left in the kernel.
+ *  2. Each entry has at most one request and one cancel in flight. It is freed, and its op
+ *     finished, when neither is: op and buffer then have no reader left in the kernel.
  *  3. user_data = tag | generation | index is new for every placement. A completion that does not
  *     match the entry's stage and generation is counted as stale and ignored.
  *  4. `reason` is set at most once; after that nothing of the op is placed but one cancel, so the
  *     cancel's target stays the same. What cannot be placed now stays queued, never dropped.
- *  5. A cancel's result of 0, -ENOENT or -EALREADY says nothing about its target: only the target's
- *     own completion ends it. Any other result means it was not carried out, so it is queued again.
- *  6. `done` is called exactly once per accepted op: by finish, or by the cancel message that finish
- *     found announced (CANCEL_POSTED) and not yet taken. Nothing of the op is read after it.
- *  7. A READ or POLL given back cancelled gets one last look, since a cancel overtakes data that is
- *     there already (measured: always, with DEFER_TASKRUN).
+ *  5. A cancel's result of 0, -ENOENT or -EALREADY says nothing about its target: only the
+ *     target's own completion ends it. Any other result means it was not carried out, so it is
+ *     queued again.
+ *  6. `done` is called exactly once per accepted op: by finish, or by the cancel message that
+ *     finish found announced (CANCEL_POSTED) and not yet taken. Nothing of the op is read after
+ *     it.
+ *  7. A READ or POLL given back cancelled gets one last look, since a cancel overtakes data that
+ *     is there already (measured: always, with DEFER_TASKRUN).
  *
  * Complexity: everything O(1), except cancel_all. Waiting ops are linked by start.node.next and
  * `previous`, so that a deadline can take one out of the middle.
- * Rejected: half the queue for cancels (a quarter million timeouts at once are no use case; cancels
- * end at submission, so an eighth turns over in one round); LINK_TIMEOUT (cancels by user_data).
+ * Rejected: half the queue for cancels (a quarter million timeouts at once are no use case;
+ * cancels end at submission, so an eighth turns over in one round); LINK_TIMEOUT (cancels by
+ * user_data).
  */
 #include "engine/ring_entry.h"
 #include "engine/ring_loop.h"
@@ -200,7 +204,7 @@ static void end_entry(struct tr__ring *ring, uint32_t index, int64_t result)
     settle(ring, index);
 }
 
-/* Ends the op with `reason` (unless it has a result or another reason already) as soon as can be. */
+/* Ends the op with `reason`, unless it has a result or another reason, as soon as can be. */
 static void request_end(struct tr__ring *ring, struct tr__op *op, int reason)
 {
     switch (op->state & PLACE_MASK) {

@@ -4,22 +4,22 @@
  * Owner: the ring thread; uring_bell: any thread. Called through the table by ring_loop; calls
  * liburing for set-up and registration, and io_uring_enter2.
  *
- *  1. The submission queue is written here, not through io_uring_get_sqe and io_uring_submit: these
- *     cannot pass the flags of a wait, so submitting and sleeping would be two system calls. Slot i
- *     of the queue always names submission i (`array` is the identity), `tail` is ours, `head` the
- *     kernel's.
+ *  1. The submission queue is written here, not through io_uring_get_sqe and io_uring_submit:
+ *     these cannot pass the flags of a wait, so submitting and sleeping would be two system calls.
+ *     Slot i of the queue always names submission i (`array` is the identity), `tail` is ours,
+ *     `head` the kernel's.
  *  2. Nothing is lost by a short submission: what lies between head and tail is submitted by the
  *     next enter. The kernel does not sleep after a short one.
  *  3. GETEVENTS on every enter: under DEFER_TASKRUN no completion appears without.
- *  4. The eventfd is blocking, so that its READ waits in the kernel; it is read by nobody else. The
- *     ring's memory is kept out of forked children (dontfork).
+ *  4. The eventfd is blocking, so that its READ waits in the kernel; it is read by nobody else.
+ *     The ring's memory is kept out of forked children (dontfork).
  *  5. Timeouts are relative: absolute ones ignored time namespaces for years.
  *
  * The flags ladder drops what older kernels refuse: DEFER_TASKRUN (6.1), SINGLE_ISSUER (6.0); the
  * rest is 5.19, the oldest kernel supported.
  * Cost: an enter is 0.3 us, an op in a batch 0.1 us; alone 0.4 us and a wake.
- * Rejected: SQPOLL (15.9 us alone on two processors), MSG_RING and multishot reads for the doorbell
- * (lost wakes), NO_SQARRAY (liburing 2.3 corrupts the ring).
+ * Rejected: SQPOLL (15.9 us alone on two processors), MSG_RING and multishot reads for the
+ * doorbell (lost wakes), NO_SQARRAY (liburing 2.3 corrupts the ring).
  */
 #include "engine/ring_kernel.h"
 

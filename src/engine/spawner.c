@@ -1,16 +1,18 @@
 /*
  * spawner.c: the spawning threads, their queues, and the descriptors of a child.
  *
- * Owner: open and close belong to whoever embeds the spawner; post and reaped to any thread. Called
- * by tools through host; calls spawner_plan, spawner_child, parts/inbox.
+ * Owner: open and close belong to whoever embeds the spawner; post and reaped to any thread.
+ * Called by tools through host; calls spawner_plan, spawner_child, parts/inbox.
  *
- *  1. A thread serves its own inbox in order. With several, a request goes to one that sleeps, else
- *     to the next in turn.
- *  2. The threads live as long as the spawner: children get SIGKILL when their spawning thread ends.
+ *  1. A thread serves its own inbox in order. With several, a request goes to one that sleeps,
+ *     else to the next in turn.
+ *  2. The threads live as long as the spawner: children get SIGKILL when their spawning thread
+ *     ends.
  *  3. `processes` counts those started and not reported reaped, never more than processes_max.
  *  4. A failed request leaves no descriptor, no process and no count behind; each step undoes only
  *     what it did itself.
- *  5. Every descriptor is 3 or higher, whatever the host has closed: the child's are put to 0, 1, 2.
+ *  5. Every descriptor is 3 or higher, whatever the host has closed: the child's are put to 0, 1,
+ *     2.
  *  6. `done` is the last touch of a request, also when it is refused.
  *
  * Cost: a request waits for those before it, some 0.3 to 0.5 ms each.

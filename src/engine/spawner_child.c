@@ -4,23 +4,23 @@
  * Owner: the spawning thread, which the kernel suspends meanwhile, and the child. Called by
  * spawner.c; calls the kernel.
  *
- * clone with CLONE_VM | CLONE_VFORK | CLONE_PIDFD: the child borrows the parent's memory on a stack
- * of its own until it executes its program, so the size of the host does not matter.
+ * clone with CLONE_VM | CLONE_VFORK | CLONE_PIDFD: the child borrows the parent's memory on a
+ * stack of its own until it executes its program, so the size of the host does not matter.
  *
- *  1. The child makes raw system calls and writes to its stack, errno (its parent's, who sleeps) and
- *     plan->error, nothing else: no allocation, no locks, no stdio. It is compiled without
+ *  1. The child makes raw system calls and writes to its stack, errno (its parent's, who sleeps)
+ *     and plan->error, nothing else: no allocation, no locks, no stdio. It is compiled without
  *     sanitizers, and libc's wrappers are avoided where a sanitizer would intercept them and note
  *     the child's doings as its parent's (sigaction is the bad one).
- *  2. Signals are all blocked from before the clone until every handler has been reset in the child:
- *     a handler of the host's must never run on borrowed memory.
+ *  2. Signals are all blocked from before the clone until every handler has been reset in the
+ *     child: a handler of the host's must never run on borrowed memory.
  *  3. Descriptors of the plan are 3 or higher, so that putting them to 0, 1 and 2 overwrites none.
  *     Everything else is close-on-exec: ours by birth, the host's by close_range.
  *  4. PR_SET_PDEATHSIG fires when the spawning *thread* ends, so it is for immortal ones only. The
  *     parent may have died before it was set: then getppid tells.
  *  5. A failed child is reaped here; a successful one is its requester's.
  *
- * Where clone is refused (EPERM, ENOSYS, EINVAL: a seccomp filter, an emulator), posix_spawn does it
- * from then on, without PR_SET_PDEATHSIG.
+ * Where clone is refused (EPERM, ENOSYS, EINVAL: a seccomp filter, an emulator), posix_spawn does
+ * it from then on, without PR_SET_PDEATHSIG.
  * Cost: about 0.5 ms for a dynamic program, most of it exec; the thread is blocked all the while.
  * Rejected: fork (17 a second under a host of 2 GiB against 2000); clone3 (the same in the kernel,
  * but refused by older container profiles, which cannot look into its argument, and libc exports
@@ -66,8 +66,8 @@ int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...
 
 static tr__atomic_u32 clone_refused; /* 1: use posix_spawn; written by whoever finds out */
 
-/* True when another candidate may still do. */
-UNWATCHED bool tr__spawn_plan_goes_on(int error)
+/* Whether an exec that failed so leaves hope for the next candidate. */
+UNWATCHED static bool goes_on(int error)
 {
     return error == ENOENT || error == ENOTDIR || error == EACCES || error == ESTALE ||
            error == ENODEV || error == ETIMEDOUT;
@@ -137,7 +137,7 @@ UNWATCHED static int child_execute_any(const struct tr__spawn_plan *plan)
             return child_execute(plan->shell_arguments[0], plan->shell_arguments,
                                  plan->environment);
         }
-        if (!tr__spawn_plan_goes_on(error)) {
+        if (!goes_on(error)) {
             return error;
         }
         forbidden = forbidden || error == EACCES;
@@ -271,7 +271,7 @@ static int spawn_any(const struct tr__spawn_plan *plan, const posix_spawn_file_a
             return posix_spawn(ret_pid, plan->shell_arguments[0], actions, attributes,
                                plan->shell_arguments, plan->environment);
         }
-        if (!tr__spawn_plan_goes_on(error)) {
+        if (!goes_on(error)) {
             return error;
         }
         forbidden = forbidden || error == EACCES;

@@ -2,8 +2,8 @@
  * spawner_plan.c: what a child will execute: arguments, environment, and the paths to try.
  *
  * Purpose: everything that allocates or searches happens here, in the parent, before the child
- * exists; the child only walks finished lists. Owner: the spawning thread. Called by spawner; calls
- * base/memory.
+ * exists; the child only walks finished lists.
+ * Owner: the spawning thread. Called by spawner; calls base/memory.
  *
  *  1. One block of memory holds all lists and the texts made for them; the strings of the request
  *     and of the host's environment are borrowed until the child runs.

@@ -43,9 +43,6 @@ int tr__spawn_plan_init(struct tr__spawn_plan *plan, const struct tr__spawn *spa
 
 void tr__spawn_plan_done(struct tr__spawn_plan *plan);
 
-/* Whether an exec that failed so leaves hope for the next candidate. */
-bool tr__spawn_plan_goes_on(int error);
-
 /* ---- spawner_child.c ---- */
 
 /*

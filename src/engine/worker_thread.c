@@ -116,6 +116,9 @@ static void *worker_main(void *argument)
             seated = false;
             alive = tr__load_acquire(&workers->stopping) == 0;
             if (alive) {
+                /* What it did last is published as before any sleep (tr__workers_fence). */
+                (void)tr__fetch_or_seq_cst(&workers->idle, UINT64_C(0));
+                workers->config.dry(workers->config.context);
                 tr__workers_give_spare(workers, worker);
             }
         }

@@ -178,12 +178,12 @@ static void play_all(unsigned entries, unsigned rounds)
     CHECK_EQ_U64(stats.stale, 0);
 }
 
-CASE_TIMEOUT(ring_threads, every_start_is_done_once, 60)
+CASE(ring_threads, every_start_is_done_once)
 {
     play_all(0, 30000);
 }
 
-CASE_TIMEOUT(ring_threads, every_start_is_done_once_in_a_small_ring, 60)
+CASE(ring_threads, every_start_is_done_once_in_a_small_ring)
 {
     play_all(TR__RING_ENTRIES_MIN, 30000);
 }
@@ -210,7 +210,7 @@ static void *ping(void *argument)
     return NULL;
 }
 
-CASE_TIMEOUT(ring_threads, no_wake_is_lost, 60)
+CASE(ring_threads, no_wake_is_lost)
 {
     static struct slot slots[THREADS];
     pthread_t threads[THREADS];
@@ -227,7 +227,7 @@ CASE_TIMEOUT(ring_threads, no_wake_is_lost, 60)
 }
 
 /* Close meets ops of every kind at every stage. */
-CASE_TIMEOUT(ring_threads, close_at_any_moment, 60)
+CASE(ring_threads, close_at_any_moment)
 {
     static struct slot slots[SLOTS];
     struct player player;

@@ -22,8 +22,15 @@
 
 enum {
     ITEMS = 150,
-    BUFFER_BYTES = 8
+    BUFFER_BYTES = 8,
 };
+
+/* Seeded runs per case. ThreadSanitizer is slow, and there is one thread only. */
+#if defined(TR__WITH_TSAN)
+#define RUNS 100u
+#else
+#define RUNS 1000u
+#endif
 
 #define LATENESS_NS (2 * TR__WHEEL_TICK_NS)
 
@@ -285,31 +292,31 @@ static const struct sim_options crowded = {
     .stranger = 10,
 };
 
-static void run_many(const struct sim_options *options, unsigned activity, unsigned runs)
+static void run_many(const struct sim_options *options, unsigned activity)
 {
-    for (uint64_t stream = 0; stream < runs; stream++) {
+    for (uint64_t stream = 0; stream < RUNS; stream++) {
         (void)run(options, TR__RING_ENTRIES_MIN, activity, 600, stream);
     }
 }
 
-CASE_TIMEOUT(sim_ring, calm_kernel, 120)
+CASE(sim_ring, calm_kernel)
 {
-    run_many(&calm, 20, 1000);
+    run_many(&calm, 20);
 }
 
-CASE_TIMEOUT(sim_ring, rough_kernel, 120)
+CASE(sim_ring, rough_kernel)
 {
-    run_many(&rough, 20, 1000);
+    run_many(&rough, 20);
 }
 
-CASE_TIMEOUT(sim_ring, rough_kernel_in_a_storm, 120)
+CASE(sim_ring, rough_kernel_in_a_storm)
 {
-    run_many(&rough, 90, 1000);
+    run_many(&rough, 90);
 }
 
-CASE_TIMEOUT(sim_ring, crowded_kernel, 120)
+CASE(sim_ring, crowded_kernel)
 {
-    run_many(&crowded, 30, 1000);
+    run_many(&crowded, 30);
 }
 
 CASE(sim_ring, same_seed_same_run)

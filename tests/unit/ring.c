@@ -1,7 +1,7 @@
 /*
- * Tests of engine/ring over the real kernel: life cycle, waking, bounds, the ways it can be refused.
- * What the kernel answers to each op is in tests/unit/direct.c; what happens in which order in
- * tests/sim/ring.c.
+ * Tests of engine/ring over the real kernel: its thread, ops in numbers, waking, its end. Opening
+ * is in tests/unit/ring_open.c, what the kernel answers to each op in tests/unit/ops.c, what
+ * happens in which order in tests/sim/ring.c.
  */
 #include "engine/ring.h"
 #include "support/case.h"
@@ -10,23 +10,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <toolring/error.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/memory.h"
 #include "base/probe.h"
 #include "engine/ring_kernel.h"
 
@@ -81,16 +74,6 @@ static struct tr__op read_op(int fd, void *buffer, uint32_t size)
         .kind = TR__OP_READ, .fd = fd, .buffer = buffer, .size = size, .done = note_done};
 }
 
-static unsigned open_descriptors(void)
-{
-    unsigned count = 0;
-
-    for (int fd = 0; fd < 1024; fd++) {
-        count += fcntl(fd, F_GETFD) >= 0;
-    }
-    return count;
-}
-
 /* Returns when everything started before is with the kernel: a timer that is due is fired in the
  * round after the one that took it. */
 static void await_round(void)
@@ -104,118 +87,6 @@ static void await_round(void)
 static uint64_t sleeping_until(void)
 {
     return tr__load_seq_cst(&ring.sleeping_until);
-}
-
-/* ---- life cycle ---- */
-
-CASE(ring, opens_and_closes)
-{
-    static const unsigned sizes[] = {0, 64, 100, 4096, 32768};
-
-    for (size_t index = 0; index < sizeof sizes / sizeof *sizes; index++) {
-        unsigned before = open_descriptors();
-        open_sized(sizes[index]);
-        CHECK(ring.queue_size >= sizes[index]);
-        CHECK(ring.entries_max + ring.cancels_max + 1 <= ring.queue_size);
-        CHECK(!tr__ring_is_self(&ring));
-        close_ring();
-        CHECK_EQ_INT(open_descriptors(), before);
-    }
-}
-
-CASE(ring, refuses_sizes_out_of_range)
-{
-    char message[64];
-    struct tr__ring_config config = {.message = message, .message_size = sizeof message};
-
-    config.entries = TR__RING_ENTRIES_MIN - 1;
-    CHECK_EQ_INT(tr__ring_open(&ring, &config), TR_EINVAL);
-    CHECK(message[0] != '\0');
-    config.entries = TR__RING_ENTRIES_MAX + 1;
-    CHECK_EQ_INT(tr__ring_open(&ring, &config), TR_EINVAL);
-}
-
-CASE(ring, open_survives_failing_allocations)
-{
-    struct tr__ring_config config = {.entries = 64};
-    unsigned before = open_descriptors();
-    unsigned refused = 0;
-
-    for (long nth = 1; nth <= 4; nth++) {
-        tr__memory_fail_after(nth);
-        int error = tr__ring_open(&ring, &config);
-        tr__memory_fail_after(-1);
-        if (error == 0) {
-            close_ring();
-        } else {
-            CHECK_EQ_INT(error, TR_ENOMEM);
-            refused += 1;
-        }
-        CHECK_EQ_INT(open_descriptors(), before);
-    }
-    CHECK_EQ_INT(refused, 2); /* the table and the kernel's side */
-}
-
-CASE(ring, open_reports_missing_descriptors)
-{
-    char message[TR__PROBE_MESSAGE_BYTES];
-    struct tr__ring_config config = {.message = message, .message_size = sizeof message};
-    struct rlimit all;
-    struct rlimit few;
-    int highest = 0;
-
-    while ((unsigned)highest + 1 != open_descriptors()) {
-        highest = dup(0); /* fills the gaps: the limit is on the number, not on the count */
-        CHECK(highest >= 0);
-    }
-    CHECK_EQ_INT(getrlimit(RLIMIT_NOFILE, &all), 0);
-    for (unsigned extra = 0; extra < 2; extra++) {
-        few = (struct rlimit){(rlim_t)highest + 1 + extra, all.rlim_max};
-        CHECK_EQ_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
-        int error = tr__ring_open(&ring, &config);
-        CHECK_EQ_INT(setrlimit(RLIMIT_NOFILE, &all), 0);
-        CHECK_EQ_INT(error, TR_EMFILE);
-        CHECK(strstr(message, "open files") != NULL);
-        CHECK_EQ_INT(open_descriptors(), highest + 1);
-    }
-}
-
-static void refuse_setup(int error)
-{
-    struct sock_filter program[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog filter = {sizeof program / sizeof *program, program};
-
-    CHECK_EQ_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ_INT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-}
-
-static void check_refused(int error)
-{
-    char message[TR__PROBE_MESSAGE_BYTES] = "";
-    struct tr__ring_config config = {.message = message, .message_size = sizeof message};
-    unsigned before = open_descriptors();
-
-    refuse_setup(error);
-    CHECK_EQ_INT(tr__ring_open(&ring, &config), TR_ERING);
-    CHECK(strlen(message) > 20);
-    config.message = NULL; /* nobody wants the words */
-    CHECK_EQ_INT(tr__ring_open(&ring, &config), TR_ERING);
-    CHECK_EQ_INT(open_descriptors(), before);
-}
-
-CASE(ring, says_why_a_filter_refuses)
-{
-    check_refused(EPERM);
-}
-
-CASE(ring, says_why_a_kernel_refuses)
-{
-    check_refused(ENOSYS);
 }
 
 /* One line of a thread's status, e.g. "SigBlk:". */
