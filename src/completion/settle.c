@@ -188,12 +188,16 @@ void tr__settle_approval(struct tr__completion *completion, struct tr__approval 
 
 static void free_result(struct tr__completion *completion, struct tr__task *task)
 {
-    struct tr__arena_ref ref = {task->result, (struct tr__arena_origin *)task->result_origin,
-                                task->result_size};
-    tr__arena_give(&completion->arena, &ref);
-    tr__memory_give(task->reason);
-    task->result_origin = NULL;
-    task->reason = NULL;
+    if (task->result_origin != NULL) {
+        struct tr__arena_ref ref = {task->result, (struct tr__arena_origin *)task->result_origin,
+                                    task->result_size};
+        tr__arena_give(&completion->arena, &ref);
+        task->result_origin = NULL;
+    }
+    if (task->reason != NULL) {
+        tr__memory_give(task->reason);
+        task->reason = NULL;
+    }
 }
 
 static void free_inputs(struct tr__completion *completion, struct tr__task *task)

@@ -80,7 +80,8 @@ static uint32_t place_of(const struct tr__toolbox *toolbox, const char *name, ui
     }
 }
 
-int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, tr_tool_id *ret_tool)
+int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_options *resolved,
+                    tr_tool_id *ret_tool)
 {
     int error = 0;
     (void)pthread_mutex_lock(&toolbox->lock); /* a plain mutex of ours cannot fail */
@@ -96,6 +97,7 @@ int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, tr_tool_id
         entry->function = tool->function;
         entry->context = tool->context;
         entry->options = tool->options;
+        entry->resolved = *resolved;
         entry->flags = tool->flags;
         entry->id = count + 1;
         memcpy(entry->name, tool->name, strlen(tool->name) + 1);

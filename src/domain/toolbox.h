@@ -18,7 +18,8 @@
 struct tr__tool {
     tr_tool_function function;
     void *context;
-    tr_options options; /* every field resolved to a built-in default */
+    tr_options options;  /* as registered */
+    tr_options resolved; /* of a launch that sets nothing, without a routing callback */
     uint32_t flags;
     tr_tool_id id;
     char name[TR_TOOL_NAME_BYTES_MAX + 1];
@@ -36,8 +37,9 @@ struct tr__toolbox {
 int tr__toolbox_init(struct tr__toolbox *toolbox, uint32_t tools_max);
 void tr__toolbox_done(struct tr__toolbox *toolbox);
 
-/* The tool has been checked. Copies it. 0, TR_EEXIST or TR_ELIMIT. */
-int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, tr_tool_id *ret_tool);
+/* The tool has been checked. Copies it, and what its options come to. 0, TR_EEXIST or TR_ELIMIT. */
+int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_options *resolved,
+                    tr_tool_id *ret_tool);
 
 /* The tool of an index from outside, or NULL. */
 const struct tr__tool *tr__toolbox_at(const struct tr__toolbox *toolbox, tr_tool_id tool);

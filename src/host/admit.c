@@ -69,7 +69,7 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     fill_bytes(task, call);
     bool cooperative = (call->bits & TR__TASK_COOPERATIVE) != 0;
     if (manager->threaded &&
-        tr__deadline_init(&manager->engine, task, &call->options,
+        tr__deadline_init(&manager->engine, task, call->options,
                           cooperative || call->approval != NULL)) {
         call->bits |= TR__TASK_HOLD_TIMER;
     }
@@ -79,7 +79,7 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     if (cooperative || (call->bits & (TR__TASK_COLD | TR__TASK_HOLD_TIMER)) != 0 ||
         call->request->input_release != NULL || call->approval != NULL) {
         struct tr__cold *cold = tr__registry_cold(tr__manager_registry(manager), task);
-        cold->output_bytes_max = call->options.output_bytes_max;
+        cold->output_bytes_max = call->options->output_bytes_max;
         cold->input_release = call->request->input_release;
         cold->input_context = call->request->input_context;
         tr__store_relaxed(&cold->active_ns, UINT64_C(0));

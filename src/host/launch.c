@@ -66,8 +66,8 @@ static void run_now(tr_manager *manager, struct tr__prepared *call)
 {
     uint64_t deadline = TR_FOREVER;
     if (!manager->threaded) {
-        uint64_t total = tr__clock_after(call->task->accepted_ns, call->options.total_timeout_ns);
-        uint64_t run = tr__clock_after(call->task->accepted_ns, call->options.run_timeout_ns);
+        uint64_t total = tr__clock_after(call->task->accepted_ns, call->options->total_timeout_ns);
+        uint64_t run = tr__clock_after(call->task->accepted_ns, call->options->run_timeout_ns);
         deadline = total < run ? total : run;
     }
     tr__engine_run_here(&manager->engine, call->task, deadline);

@@ -26,6 +26,7 @@
 #include "base/memory.h"
 #include "host/config.h"
 #include "host/drain.h"
+#include "host/options.h"
 
 static void destroy(struct tr__completion *completion)
 {
@@ -276,7 +277,10 @@ int tr_tool_register(tr_manager *manager, const tr_tool *tool, tr_tool_id *ret_t
     if (tr__load_acquire(&registry->closing) != 0) { /* pairs with stop_intake */
         return TR_ECLOSED;
     }
-    return tr__toolbox_add(&registry->toolbox, tool, ret_tool);
+    tr_options nothing = TR_OPTIONS_INIT;
+    tr_options resolved;
+    tr__options_resolve(&nothing, NULL, &tool->options, &resolved);
+    return tr__toolbox_add(&registry->toolbox, tool, &resolved, ret_tool);
 }
 
 int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *ret_tool)

@@ -85,3 +85,12 @@ void tr__options_resolve(const tr_options *launch, const tr_options *routed,
                                                                           : TR_PRIORITY_HIGH;
     }
 }
+
+bool tr__options_are_default(const tr_options *options)
+{
+    return ((unsigned)options->route | (unsigned)options->delivery |
+            (unsigned)options->continuation | (unsigned)options->lifetime |
+            (unsigned)options->priority) == 0 &&
+           (options->detach_after_ns | options->queue_timeout_ns | options->run_timeout_ns |
+            options->idle_timeout_ns | options->total_timeout_ns | options->output_bytes_max) == 0;
+}

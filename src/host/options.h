@@ -11,4 +11,7 @@
 void tr__options_resolve(const tr_options *launch, const tr_options *routed,
                          const tr_options *tool, tr_options *ret_options);
 
+/* Whether a launch leaves every option open. */
+bool tr__options_are_default(const tr_options *options);
+
 #endif

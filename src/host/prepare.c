@@ -19,7 +19,7 @@
 
 bool tr__prepared_awaits(const tr_manager *manager, const struct tr__prepared *call)
 {
-    return manager->threaded && call->options.route != TR_ROUTE_INLINE &&
+    return manager->threaded && call->options->route != TR_ROUTE_INLINE &&
            (call->tool->flags & TR_TOOL_AWAITING) != 0;
 }
 
@@ -74,6 +74,12 @@ static int permit(tr_manager *manager, struct tr__prepared *call)
 
 static void choose_route(tr_manager *manager, struct tr__prepared *call)
 {
+    if (manager->route == NULL && tr__options_are_default(&call->request->options) &&
+        (call->approval == NULL || call->tool->resolved.route != TR_ROUTE_INLINE)) {
+        call->options = &call->tool->resolved;
+        return;
+    }
+    call->options = &call->own;
     tr_options routed = TR_OPTIONS_INIT;
     if (manager->route != NULL) {
         manager->route(manager->context, call->request, &routed);
@@ -83,15 +89,15 @@ static void choose_route(tr_manager *manager, struct tr__prepared *call)
         }
     }
     tr__options_resolve(&call->request->options, manager->route == NULL ? NULL : &routed,
-                        &call->tool->options, &call->options);
-    if (call->options.route == TR_ROUTE_INLINE && call->approval != NULL) {
-        call->options.route = TR_ROUTE_FOREGROUND; /* it cannot run now: its request is awaited */
+                        &call->tool->options, &call->own);
+    if (call->own.route == TR_ROUTE_INLINE && call->approval != NULL) {
+        call->own.route = TR_ROUTE_FOREGROUND; /* it cannot run now: its request is awaited */
     }
 }
 
 static uint64_t bits_of(tr_manager *manager, const struct tr__prepared *call)
 {
-    const tr_options *options = &call->options;
+    const tr_options *options = call->options;
     bool here = options->route == TR_ROUTE_INLINE;
     bool waits = call->approval != NULL || call->deny;
     bool cooperative =
@@ -120,7 +126,7 @@ static int take_memory(tr_manager *manager, struct tr__prepared *call)
     if (total > TR__TASK_BYTES && tr__arena_block(arena, total, &call->in) < 0) {
         return TR_ENOMEM;
     }
-    if (call->options.route == TR_ROUTE_INLINE) {
+    if (call->options->route == TR_ROUTE_INLINE) {
         call->ready = tr__batch_reserve(manager->completion);
         return call->ready == NULL ? TR_ENOMEM : 0;
     }

@@ -13,7 +13,8 @@
 struct tr__prepared {
     const tr_request *request;
     const struct tr__tool *tool;
-    tr_options options;
+    const tr_options *options;  /* the tool's resolved ones, or `own` */
+    tr_options own;
     uint64_t bits;              /* of the state word */
     struct tr__arena_ref in;    /* a block for call id, metadata, input; or none */
     struct tr__approval *approval;

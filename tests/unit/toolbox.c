@@ -24,7 +24,7 @@ static int add(struct tr__toolbox *toolbox, const char *name, void *context, tr_
     tool.context = context;
     tool.flags = TR_TOOL_AWAITING;
     tool.options.run_timeout_ns = 77;
-    return tr__toolbox_add(toolbox, &tool, ret_id);
+    return tr__toolbox_add(toolbox, &tool, &tool.options, ret_id);
 }
 
 CASE(toolbox, copies_what_it_is_given)
