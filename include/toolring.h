@@ -1,16 +1,16 @@
 /*
  * toolring.h: the host's side of toolring, the task manager for AI agents' tool calls.
  *
- * Read in this order: types.h (words and options), this file (manager, sessions, turns), launch.h (calls
- * in), drain.h (results out), control.h (cancel, detach, look), events.h, stats.h; a tool's author
- * reads tool.h and process.h.
+ * Read in this order: types.h (words and options), this file (manager, sessions, turns), launch.h
+ * (calls in), drain.h (results out), control.h (cancel, detach, look), events.h, stats.h; a tool's
+ * author reads tool.h and process.h.
  *
  *   tr_manager_open ─ tr_tool_register ─ tr_session_open ─ tr_turn_open ─┐
  *        tr_launch (as often as you like) ─ tr_turn_wait until idle ─ tr_turn_close
  *   tr_session_close ─ tr_manager_close ─ tr_manager_free
  *
- * Every accepted call yields exactly one resolution, through exactly one channel, decided by what the
- * task is at the moment it ends:
+ * Every accepted call yields exactly one resolution, through exactly one channel, decided by what
+ * the task is at the moment it ends:
  *   foreground               → its turn's updates       (tr_turn_wait)
  *   background, TO_LOOP      → its session's loop       (tr_loop_take)
  *   background, MANUAL       → its session's ready items (tr_ready_take)
@@ -42,34 +42,34 @@ TR_BEGIN_DECLS
 
 /** How a manager is made. Zero means the default in brackets. @since 0.1 */
 typedef struct tr_config {
-    size_t size;                 /**< sizeof(tr_config), set by TR_CONFIG_INIT */
-    uint32_t flags;              /**< TR_MANAGER_INLINE or 0 */
-    uint32_t workers;            /**< worker seats [processors, at least 2], to 64 */
-    uint32_t substitutes_max;    /**< further threads for seats whose tool blocks [16], to 256 */
-    uint32_t tasks_max;          /**< tasks, unreleased results included [65 536], to 16 777 214 */
-    uint32_t turns_max;          /**< turns that are not gone [65 536], to 16 777 214 */
-    uint32_t sessions_max;       /**< sessions that are not gone [65 536], to 16 777 214 */
-    uint32_t tools_max;          /**< tools [1024], to 65 535 */
-    uint32_t queues_max;         /**< drain queues [64], to 4096 */
-    uint32_t readers_max;        /**< event readers [64], to 1024 */
-    uint32_t events_max;         /**< events kept for slow readers [8192], to 1 048 576 */
-    uint32_t fibers_max;         /**< awaiting tasks accepted at once [16 384], to 1 048 576 */
-    uint32_t processes_max;      /**< children at once [1024], to 65 536 */
-    uint32_t fiber_stack_bytes;  /**< stack of an awaiting function [65 536], 16 384 to 8 MiB */
-    uint32_t ring_entries;       /**< operations under way in the kernel [8192], 64 to 32 768 */
-    uint32_t reserved;           /**< must be 0 */
-    uint64_t input_bytes_max;    /**< one call's input [16 MiB], to 1 GiB */
-    uint64_t output_bytes_max;   /**< cap per captured output stream [1 MiB], to 1 GiB */
-    uint64_t result_bytes_max;   /**< one call's result [64 MiB], to 1 GiB */
-    uint64_t bytes_max;          /**< inputs and results held; beyond, launches are refused [1 GiB] */
-    uint64_t slice_ns;           /**< a worker longer in one tool gets a substitute [10 ms] */
-    uint64_t cancel_grace_ns;    /**< from SIGTERM to SIGKILL [2 s] */
-    uint64_t abandon_wait_ns;    /**< how long close waits for C functions that do not look [2 s] */
-    tr_permit_function permit;   /**< may be NULL: all allowed */
-    tr_route_function route;     /**< may be NULL */
-    void *context;               /**< passed to `permit` and `route` */
-    char *message;               /**< receives why opening failed, in words; may be NULL */
-    size_t message_size;         /**< room in `message` */
+    size_t size;                /**< sizeof(tr_config), set by TR_CONFIG_INIT */
+    uint32_t flags;             /**< TR_MANAGER_INLINE or 0 */
+    uint32_t workers;           /**< worker seats [processors, at least 2], to 64 */
+    uint32_t substitutes_max;   /**< further threads for seats whose tool blocks [16], to 256 */
+    uint32_t tasks_max;         /**< tasks, unreleased results included [65 536], to 16 777 214 */
+    uint32_t turns_max;         /**< turns that are not gone [65 536], to 16 777 214 */
+    uint32_t sessions_max;      /**< sessions that are not gone [65 536], to 16 777 214 */
+    uint32_t tools_max;         /**< tools [1024], to 65 535 */
+    uint32_t queues_max;        /**< drain queues [64], to 4096 */
+    uint32_t readers_max;       /**< event readers [64], to 1024 */
+    uint32_t events_max;        /**< events kept for slow readers [8192], to 1 048 576 */
+    uint32_t fibers_max;        /**< awaiting tasks accepted at once [16 384], to 1 048 576 */
+    uint32_t processes_max;     /**< children at once [1024], to 65 536 */
+    uint32_t fiber_stack_bytes; /**< stack of an awaiting function [65 536], 16 384 to 8 MiB */
+    uint32_t ring_entries;      /**< operations under way in the kernel [8192], 64 to 32 768 */
+    uint32_t reserved;          /**< must be 0 */
+    uint64_t input_bytes_max;   /**< one call's input [16 MiB], to 1 GiB */
+    uint64_t output_bytes_max;  /**< cap per captured output stream [1 MiB], to 1 GiB */
+    uint64_t result_bytes_max;  /**< one call's result [64 MiB], to 1 GiB */
+    uint64_t bytes_max;        /**< inputs and results held; beyond, launches are refused [1 GiB] */
+    uint64_t slice_ns;         /**< a worker longer in one tool gets a substitute [10 ms] */
+    uint64_t cancel_grace_ns;  /**< from SIGTERM to SIGKILL [2 s] */
+    uint64_t abandon_wait_ns;  /**< how long close waits for C functions that do not look [2 s] */
+    tr_permit_function permit; /**< may be NULL: all allowed */
+    tr_route_function route;   /**< may be NULL */
+    void *context;             /**< passed to `permit` and `route` */
+    char *message;             /**< receives why opening failed, in words; may be NULL */
+    size_t message_size;       /**< room in `message` */
 } tr_config;
 
 /** Fills a tr_config with defaults. @since 0.1 */
@@ -95,9 +95,10 @@ TR_EXPORT int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
 
 /**
  * Closes a manager: refuses new calls, waits up to `drain_ns` for the running ones, cancels what is
- * left, kills what does not end, and stops every thread. Every outcome is then in its channel, where
- * it can still be taken; launches answer TR_ECLOSED. When it returns 0, no thread, descriptor or child
- * of the manager is left (but descriptors of queues and readers, which their own close ends).
+ * left, kills what does not end, and stops every thread. Every outcome is then in its channel,
+ * where it can still be taken; launches answer TR_ECLOSED. When it returns 0, no thread, descriptor
+ * or child of the manager is left (but descriptors of queues and readers, which their own close
+ * ends).
  * @param manager the manager
  * @param drain_ns how long unfinished tasks may go on; 0: not at all; TR_FOREVER: to their end
  * @return 0
@@ -109,8 +110,8 @@ TR_EXPORT int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
 TR_EXPORT int tr_manager_close(tr_manager *manager, uint64_t drain_ns);
 
 /**
- * Frees a closed manager, with the resolutions nobody took. Batches not yet released stay valid until
- * they are.
+ * Frees a closed manager, with the resolutions nobody took. Batches not yet released stay valid
+ * until they are.
  * @param manager the manager, closed; or NULL
  * @threads any; nobody else may be in, or enter, any function with this manager
  * @ownership takes the manager back, and with it every reader and queue still open
@@ -135,8 +136,8 @@ TR_EXPORT int tr_manager_wait_idle(tr_manager *manager, uint64_t timeout_ns);
  * @param tool the tool
  * @param ret_tool receives its id; may be NULL
  * @return 0
- * @errors TR_EINVAL bad name, function, flags or options; TR_EEXIST the name is taken; TR_ELIMIT too
- *         many; TR_ECLOSED closed; TR_ENOMEM no memory
+ * @errors TR_EINVAL bad name, function, flags or options; TR_EEXIST the name is taken; TR_ELIMIT
+ *         too many; TR_ECLOSED closed; TR_ENOMEM no memory
  * @threads any; never blocks
  * @ownership copied; `context` stays the host's
  * @since 0.1
@@ -161,7 +162,8 @@ TR_EXPORT int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *re
 /** tr_turn_options.flags: the turn keeps its own updates although its session is bound to a queue.
  *  @since 0.1 */
 #define TR_TURN_UNBOUND UINT32_C(1)
-/** Flag of tr_turn_close and tr_session_close: background tasks are cancelled whatever their lifetime,
+/** Flag of tr_turn_close and tr_session_close: background tasks are cancelled whatever their
+ *  lifetime,
  *  and resolutions nobody has taken are discarded. @since 0.1 */
 #define TR_CLOSE_DISCARD UINT32_C(1)
 
@@ -169,8 +171,8 @@ TR_EXPORT int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *re
 typedef struct tr_session_options {
     size_t size;       /**< sizeof(tr_session_options), set by TR_SESSION_OPTIONS_INIT */
     const char *label; /**< for display, to TR_LABEL_BYTES_MAX bytes; copied; may be NULL */
-    tr_queue *queue;   /**< bind its loop updates, ready items and turns to this queue; may be NULL */
-    void *user;        /**< the host's pointer, given back in items */
+    tr_queue *queue; /**< bind its loop updates, ready items and turns to this queue; may be NULL */
+    void *user;      /**< the host's pointer, given back in items */
 } tr_session_options;
 
 /** Fills a tr_session_options with defaults. @since 0.1 */
@@ -200,7 +202,8 @@ typedef struct tr_turn_options {
  * @param options how; NULL: defaults
  * @param ret_session receives its id
  * @return 0
- * @errors TR_EINVAL bad options; TR_ELIMIT too many sessions; TR_ECLOSED closed; TR_ENOMEM no memory
+ * @errors TR_EINVAL bad options; TR_ELIMIT too many sessions; TR_ECLOSED closed; TR_ENOMEM no
+ *         memory
  * @threads any; never blocks
  * @ownership options are copied
  * @since 0.1
@@ -210,8 +213,8 @@ TR_EXPORT int tr_session_open(tr_manager *manager, const tr_session_options *opt
 
 /**
  * Closes a session: no further turns; its turns are closed; its tasks with lifetime turn or session
- * are cancelled, those with lifetime manager go on. Loop updates and ready items can still be taken;
- * the id is gone when the last task has ended and its resolution was released.
+ * are cancelled, those with lifetime manager go on. Loop updates and ready items can still be
+ * taken; the id is gone when the last task has ended and its resolution was released.
  * @param manager the manager
  * @param session the session
  * @param flags 0 or TR_CLOSE_DISCARD

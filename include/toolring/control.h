@@ -10,9 +10,10 @@
 TR_BEGIN_DECLS
 
 /**
- * Cancels a task. Queued and deferred tasks end at once; an awaiting function resumes with TR_ECANCELED
- * and cleans up; a process is ended with its group; a plain C function that does not look is abandoned:
- * its outcome is delivered at once and its late result discarded. Cancelling twice is harmless.
+ * Cancels a task. Queued and deferred tasks end at once; an awaiting function resumes with
+ * TR_ECANCELED and cleans up; a process is ended with its group; a plain C function that does not
+ * look is abandoned: its outcome is delivered at once and its late result discarded. Cancelling
+ * twice is harmless.
  * @param manager the manager
  * @param task the task
  * @param reason shown in the resolution, to TR_REASON_BYTES_MAX; may be NULL

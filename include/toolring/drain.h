@@ -38,29 +38,29 @@ typedef enum tr_channel {
 
 /** One thing handed to the host. Its bytes live until the batch is released. @since 0.1 */
 typedef struct tr_item {
-    tr_item_type type;      /**< what it is */
-    tr_channel channel;     /**< where it comes from */
-    tr_outcome outcome;     /**< RESOLUTION: how it ended */
-    tr_kind kind;           /**< what the task was then */
-    uint32_t flags;         /**< TR_ITEM_… */
-    int code;               /**< 0, or why: a TR_E… code or the tool's negative status */
-    tr_task_id task;        /**< the task */
-    tr_turn_id turn;        /**< its turn */
-    tr_session_id session;  /**< its session */
-    tr_tool_id tool;        /**< its tool */
-    uint32_t approvals;     /**< approvals given so far */
-    const char *tool_name;  /**< its tool's name */
-    void *user;             /**< the host's pointer of the call */
-    void *session_user;     /**< the host's pointer of the session */
-    tr_bytes call_id;       /**< the host's call id */
-    tr_bytes metadata;      /**< the host's metadata */
-    tr_bytes input;         /**< APPROVAL: the call's input; else empty */
-    tr_bytes result;        /**< RESOLUTION: the result, for whichever outcome it was set */
-    const char *reason;     /**< why cancelled, denied or asked; "" if nothing was said */
-    const char *summary;    /**< APPROVAL: what the human should read; else "" */
-    uint64_t accepted_ns;   /**< when it was accepted */
-    uint64_t started_ns;    /**< when it started; 0 if it never did */
-    uint64_t ended_ns;      /**< RESOLUTION: when it ended; DETACHED, APPROVAL: when that happened */
+    tr_item_type type;     /**< what it is */
+    tr_channel channel;    /**< where it comes from */
+    tr_outcome outcome;    /**< RESOLUTION: how it ended */
+    tr_kind kind;          /**< what the task was then */
+    uint32_t flags;        /**< TR_ITEM_… */
+    int code;              /**< 0, or why: a TR_E… code or the tool's negative status */
+    tr_task_id task;       /**< the task */
+    tr_turn_id turn;       /**< its turn */
+    tr_session_id session; /**< its session */
+    tr_tool_id tool;       /**< its tool */
+    uint32_t approvals;    /**< approvals given so far */
+    const char *tool_name; /**< its tool's name */
+    void *user;            /**< the host's pointer of the call */
+    void *session_user;    /**< the host's pointer of the session */
+    tr_bytes call_id;      /**< the host's call id */
+    tr_bytes metadata;     /**< the host's metadata */
+    tr_bytes input;        /**< APPROVAL: the call's input; else empty */
+    tr_bytes result;       /**< RESOLUTION: the result, for whichever outcome it was set */
+    const char *reason;    /**< why cancelled, denied or asked; "" if nothing was said */
+    const char *summary;   /**< APPROVAL: what the human should read; else "" */
+    uint64_t accepted_ns;  /**< when it was accepted */
+    uint64_t started_ns;   /**< when it started; 0 if it never did */
+    uint64_t ended_ns;     /**< RESOLUTION: when it ended; DETACHED, APPROVAL: when that happened */
 } tr_item;
 
 /** A batch of items: release it as a whole. @since 0.1 */
@@ -80,7 +80,8 @@ TR_EXPORT void tr_batch_release(tr_batch *batch);
 
 /** Result of tr_turn_wait: there are items. @since 0.1 */
 #define TR_WAIT_ITEMS 1
-/** Result of tr_turn_wait: no foreground task of the turn is left and every update was taken. @since 0.1 */
+/** Result of tr_turn_wait: no foreground task of the turn is left and every update was taken.
+ * @since 0.1 */
 #define TR_WAIT_IDLE 0
 
 /**
@@ -92,8 +93,8 @@ TR_EXPORT void tr_batch_release(tr_batch *batch);
  * @param items_max how many at most, 1 to 1024
  * @param ret_batch receives the batch with TR_WAIT_ITEMS, else NULL
  * @return TR_WAIT_ITEMS or TR_WAIT_IDLE
- * @errors TR_ENOENT no such turn; TR_ECANCELED the token was cancelled; TR_ETIMEDOUT nothing came in
- *         time; TR_ESTATE it is bound to a queue; TR_EBUSY another thread waits for this turn;
+ * @errors TR_ENOENT no such turn; TR_ECANCELED the token was cancelled; TR_ETIMEDOUT nothing came
+ *         in time; TR_ESTATE it is bound to a queue; TR_EBUSY another thread waits for this turn;
  *         TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing was taken
  * @threads any, one per turn, not from a tool; blocks up to `timeout_ns`
  * @ownership the batch is the caller's until tr_batch_release
@@ -103,7 +104,8 @@ TR_EXPORT int tr_turn_wait(tr_manager *manager, tr_turn_id turn, tr_token *token
                            uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch);
 
 /**
- * Takes a session's loop updates: background resolutions and approval requests with delivery TO_LOOP.
+ * Takes a session's loop updates: background resolutions and approval requests with delivery
+ * TO_LOOP.
  * @param manager the manager
  * @param session the session, not bound to a queue; it may be closed
  * @param timeout_ns how long to wait for the first; 0: just look
@@ -140,7 +142,8 @@ TR_EXPORT int tr_ready_take(tr_manager *manager, tr_session_id session, uint64_t
  * @param manager the manager
  * @param ret_queue receives it
  * @return 0
- * @errors TR_EINVAL a NULL argument; TR_ELIMIT too many queues; TR_ECLOSED closed; TR_ENOMEM no memory
+ * @errors TR_EINVAL a NULL argument; TR_ELIMIT too many queues; TR_ECLOSED closed; TR_ENOMEM no
+ *         memory
  * @threads any; never blocks
  * @ownership the queue is the caller's until tr_queue_close or the manager's free
  * @since 0.1
@@ -154,8 +157,8 @@ TR_EXPORT int tr_queue_open(tr_manager *manager, tr_queue **ret_queue);
  * @param items_max how many at most, 1 to 1024
  * @param ret_batch receives the batch, NULL if nothing came
  * @return how many items
- * @errors TR_EBUSY another thread drains it; TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing was
- *         taken; TR_ECLOSED the manager is closed and everything was taken
+ * @errors TR_EBUSY another thread drains it; TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing
+ *         was taken; TR_ECLOSED the manager is closed and everything was taken
  * @threads any, one at a time per queue; blocks up to `timeout_ns`
  * @ownership the batch is the caller's until tr_batch_release
  * @since 0.1

@@ -1,7 +1,7 @@
 /*
- * toolring/events.h: the event log. A bounded broadcast: every reader sees every event, in one order,
- * at its own pace; one that falls behind sees one TR_EVENT_GAP and goes on. Events inform, results
- * never depend on them. Without readers nothing is recorded and nothing is paid.
+ * toolring/events.h: the event log. A bounded broadcast: every reader sees every event, in one
+ * order, at its own pace; one that falls behind sees one TR_EVENT_GAP and goes on. Events inform,
+ * results never depend on them. Without readers nothing is recorded and nothing is paid.
  */
 #ifndef TOOLRING_EVENTS_H
 #define TOOLRING_EVENTS_H
@@ -14,21 +14,21 @@ TR_BEGIN_DECLS
 /** Kinds of event. Per task: QUEUED < STARTED < DETACHED < terminal < CONTINUE_REQUESTED, and
  *  exactly one terminal event. @since 0.1 */
 typedef enum tr_event_type {
-    TR_EVENT_NONE = 0,               /**< no event */
-    TR_EVENT_QUEUED = 1,             /**< accepted */
-    TR_EVENT_STARTED = 2,            /**< its function starts */
-    TR_EVENT_PROGRESS = 3,           /**< tr_call_progress: `current` of `total` */
-    TR_EVENT_OUTPUT = 4,             /**< it wrote output: `current` bytes so far */
-    TR_EVENT_DETACHED = 5,           /**< foreground has become background */
-    TR_EVENT_INPUT_REQUIRED = 6,     /**< it waits for an approval */
-    TR_EVENT_COMPLETED = 7,          /**< terminal */
-    TR_EVENT_FAILED = 8,             /**< terminal */
-    TR_EVENT_CANCELLED = 9,          /**< terminal */
-    TR_EVENT_TIMED_OUT = 10,         /**< terminal */
-    TR_EVENT_DENIED = 11,            /**< terminal */
-    TR_EVENT_LOST = 12,              /**< terminal */
+    TR_EVENT_NONE = 0,                /**< no event */
+    TR_EVENT_QUEUED = 1,              /**< accepted */
+    TR_EVENT_STARTED = 2,             /**< its function starts */
+    TR_EVENT_PROGRESS = 3,            /**< tr_call_progress: `current` of `total` */
+    TR_EVENT_OUTPUT = 4,              /**< it wrote output: `current` bytes so far */
+    TR_EVENT_DETACHED = 5,            /**< foreground has become background */
+    TR_EVENT_INPUT_REQUIRED = 6,      /**< it waits for an approval */
+    TR_EVENT_COMPLETED = 7,           /**< terminal */
+    TR_EVENT_FAILED = 8,              /**< terminal */
+    TR_EVENT_CANCELLED = 9,           /**< terminal */
+    TR_EVENT_TIMED_OUT = 10,          /**< terminal */
+    TR_EVENT_DENIED = 11,             /**< terminal */
+    TR_EVENT_LOST = 12,               /**< terminal */
     TR_EVENT_CONTINUE_REQUESTED = 13, /**< its loop update is there and asks for another turn */
-    TR_EVENT_GAP = 14,               /**< this reader missed `current` events; only `sequence` is set */
+    TR_EVENT_GAP = 14, /**< this reader missed `current` events; only `sequence` is set */
 } tr_event_type;
 
 /** One event. @since 0.1 */

@@ -12,19 +12,19 @@ TR_BEGIN_DECLS
 
 /** A call to launch. @since 0.1 */
 typedef struct tr_request {
-    size_t size;            /**< sizeof(tr_request), set by TR_REQUEST_INIT */
-    tr_turn_id turn;        /**< the turn it belongs to */
-    tr_tool_id tool;        /**< the tool; 0: look `tool_name` up */
-    uint32_t reserved;      /**< must be 0 */
-    const char *tool_name;  /**< the tool's name, used when `tool` is 0 */
-    tr_bytes call_id;       /**< the host's id, to TR_CALL_ID_BYTES_MAX; copied */
-    tr_bytes metadata;      /**< the host's own, to TR_METADATA_BYTES_MAX; copied */
-    tr_bytes input;         /**< the tool's input, to the manager's `input_bytes_max`; copied, or … */
+    size_t size;           /**< sizeof(tr_request), set by TR_REQUEST_INIT */
+    tr_turn_id turn;       /**< the turn it belongs to */
+    tr_tool_id tool;       /**< the tool; 0: look `tool_name` up */
+    uint32_t reserved;     /**< must be 0 */
+    const char *tool_name; /**< the tool's name, used when `tool` is 0 */
+    tr_bytes call_id;      /**< the host's id, to TR_CALL_ID_BYTES_MAX; copied */
+    tr_bytes metadata;     /**< the host's own, to TR_METADATA_BYTES_MAX; copied */
+    tr_bytes input; /**< the tool's input, to the manager's `input_bytes_max`; copied, or … */
     tr_release_function input_release; /**< … borrowed until this is called, if it is set */
-    void *input_context;    /**< passed to `input_release` */
-    void *user;             /**< the host's pointer, handed back with everything about the task */
+    void *input_context;               /**< passed to `input_release` */
+    void *user; /**< the host's pointer, handed back with everything about the task */
     uint64_t admit_timeout_ns; /**< how long to wait for room; 0: refuse with TR_EAGAIN at once */
-    tr_options options;     /**< wins over the routing callback's and the tool's */
+    tr_options options;        /**< wins over the routing callback's and the tool's */
 } tr_request;
 
 /** Fills a tr_request for a turn and a tool. @since 0.1 */
@@ -48,9 +48,10 @@ typedef struct tr_permit_answer {
     uint64_t expire_ns;                /**< for ASK: then it is denied; 0: never */
 } tr_permit_answer;
 
-/** Asked before a call is routed, and again at each tr_task_approve with `approvals` counted up, so that a
- *  call may need several. Runs on the launching (or approving) thread; it must not block and must not
- *  call the library. @since 0.1 */
+/** Asked before a call is routed, and again at each tr_task_approve with `approvals` counted up, so
+ *  that a
+ *  call may need several. Runs on the launching (or approving) thread; it must not block and must
+ *  not call the library. @since 0.1 */
 typedef tr_permit (*tr_permit_function)(void *context, const tr_request *request,
                                         unsigned approvals, tr_permit_answer *answer);
 
@@ -75,18 +76,19 @@ typedef struct tr_launched {
 } tr_launched;
 
 /**
- * Launches one call: validates, asks permission, routes, reserves all that finishing needs, accepts.
+ * Launches one call: validates, asks permission, routes, reserves all that finishing needs,
+ * accepts.
  * @param manager the manager
  * @param request the call
  * @param ret_launched receives what became of it
  * @return TR_PENDING or TR_READY
- * @errors TR_EINVAL a malformed request; TR_ENOENT no such turn or tool; TR_ECLOSED manager, session or
- *         turn is closed; TR_E2BIG input, call id or metadata too large; TR_EAGAIN no room (tasks,
- *         fibers or bytes) within `admit_timeout_ns`; TR_ENOMEM no memory. Nothing was accepted and
- *         `input_release` was not called
+ * @errors TR_EINVAL a malformed request; TR_ENOENT no such turn or tool; TR_ECLOSED manager,
+ *         session or turn is closed; TR_E2BIG input, call id or metadata too large; TR_EAGAIN no
+ *         room (tasks, fibers or bytes) within `admit_timeout_ns`; TR_ENOMEM no memory. Nothing was
+ *         accepted and `input_release` was not called
  * @threads any; blocks only for `admit_timeout_ns`, and for an inline call until it has ended
- * @ownership everything in `request` is copied, but an input with `input_release`, which is borrowed
- *         until that is called; a ready batch is the caller's until tr_batch_release
+ * @ownership everything in `request` is copied, but an input with `input_release`, which is
+ *         borrowed until that is called; a ready batch is the caller's until tr_batch_release
  * @since 0.1
  */
 TR_EXPORT int tr_launch(tr_manager *manager, const tr_request *request, tr_launched *ret_launched);

@@ -1,8 +1,8 @@
 /*
  * backoff: waiting for another thread that is between two adjacent steps.
  *
- * For waits that end within nanoseconds unless the other thread was preempted: spin a little, then give
- * the processor away. Never for waits on work; those park (parts/parker).
+ * For waits that end within nanoseconds unless the other thread was preempted: spin a little, then
+ * give the processor away. Never for waits on work; those park (parts/parker).
  */
 #ifndef TR__BASE_BACKOFF_H
 #define TR__BASE_BACKOFF_H

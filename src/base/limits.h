@@ -137,7 +137,8 @@
 
 /* ---- times ---- */
 
-/* How long close waits for a C function that does not look, and an interrupt for one that cleans up. */
+/* How long close waits for a C function that does not look, and an interrupt for one that cleans
+ * up. */
 #define TR__ABANDON_WAIT_DEFAULT_NS (UINT64_C(2) * 1000000000u)
 
 /* A tool that keeps its worker longer than this gets a substitute beside it. */

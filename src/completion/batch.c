@@ -5,15 +5,17 @@
  * Called by host; calls settle, parts/inbox.
  *
  * Invariants
- *  1. The memory for the batch is taken before the first item is popped: without memory nothing is taken.
- *  2. An item in a batch keeps its hold (RESULT or DETACH) until the batch is released: what its tr_item
- *     points to stays.
- *  3. Taking a foreground resolution or a DETACHED settles one foreground task of its turn, in the order
- *     of the inbox, by the one consumer: the item that makes both accounts equal carries TURN_IDLE.
+ *  1. The memory for the batch is taken before the first item is popped: without memory nothing is
+ *     taken.
+ *  2. An item in a batch keeps its hold (RESULT or DETACH) until the batch is released: what its
+ *     tr_item points to stays.
+ *  3. Taking a foreground resolution or a DETACHED settles one foreground task of its turn, in the
+ *     order of the inbox, by the one consumer: the item that makes both accounts equal carries
+ *     TURN_IDLE.
  *  4. A batch has a reference to the completion: releasing is possible after the manager was freed.
  *
- * Complexity: O(items), one read-modify-write per task released (clearing its hold) plus one to hand the
- * slot back. No lock.
+ * Complexity: O(items), one read-modify-write per task released (clearing its hold) plus one to
+ * hand the slot back. No lock.
  */
 #include "completion/batch.h"
 
@@ -75,8 +77,7 @@ static void fill_task(struct tr__completion *completion, struct tr__task *task, 
     item->metadata = bytes_of(task->in + task->call_id_size, task->metadata_size);
     item->accepted_ns = task->accepted_ns;
     /* relaxed: written before the push that brought the item here, or on its own. */
-    item->started_ns =
-        (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : 0;
+    item->started_ns = (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : 0;
     item->flags |= (word & TR__TASK_WAS_DETACHED) != 0 ? TR_ITEM_WAS_DETACHED : 0;
     item->flags |= (word & TR__TASK_STARTED) == 0 ? TR_ITEM_NOT_STARTED : 0;
 }
@@ -111,8 +112,8 @@ static void fill_approval(struct tr__completion *completion, const struct tr__ap
     item->session_user = approval->session_user;
     item->call_id = bytes_of(bytes, approval->call_id_size);
     item->metadata = bytes_of(bytes + approval->call_id_size, approval->metadata_size);
-    item->input = bytes_of(bytes + approval->call_id_size + approval->metadata_size,
-                           approval->input_size);
+    item->input =
+        bytes_of(bytes + approval->call_id_size + approval->metadata_size, approval->input_size);
     item->reason = approval->reason;
     item->summary = approval->summary;
     item->accepted_ns = approval->accepted_ns;

@@ -1,15 +1,15 @@
 /*
- * batch: what a take or drain hands to the host: a row of items that borrow their bytes from the tasks'
- * records until the batch is released.
+ * batch: what a take or drain hands to the host: a row of items that borrow their bytes from the
+ * tasks' records until the batch is released.
  */
 #ifndef TR__COMPLETION_BATCH_H
 #define TR__COMPLETION_BATCH_H
 
 #include "completion/completion.h"
 
-/* Takes up to `items_max` items from an inbox whose token the caller holds. Returns how many (0: nothing
- * there, no batch made) or TR_ENOMEM (nothing was taken). Items of closed turns and discarded sessions are
- * dropped on the way. */
+/* Takes up to `items_max` items from an inbox whose token the caller holds. Returns how many (0:
+ * nothing there, no batch made) or TR_ENOMEM (nothing was taken). Items of closed turns and
+ * discarded sessions are dropped on the way. */
 int tr__batch_take(struct tr__completion *completion, struct tr__inbox *inbox, size_t items_max,
                    tr_batch **ret_batch);
 

@@ -4,13 +4,14 @@
  * Owner: any thread. Called by engine and host; calls arena, events, registry.
  *
  * Invariants
- *  1. accepted >= settled, whoever looks: `settled` is summed before `accepted`. An outcome is counted
- *     before its item is pushed (so a drained item is in the numbers), SETTLED after it (so a manager
- *     seen idle has everything in its channels).
+ *  1. accepted >= settled, whoever looks: `settled` is summed before `accepted`. An outcome is
+ *     counted before its item is pushed (so a drained item is in the numbers), SETTLED after it (so
+ *     a manager seen idle has everything in its channels).
  *  2. A worker's shard is written by the one thread that has the seat (hand-overs of the seat order
  *     the writes); the shared shard by atomic additions only.
  *
- * Complexity: a count is one plain store on a line of the worker's own; a look sums over all shards.
+ * Complexity: a count is one plain store on a line of the worker's own; a look sums over all
+ * shards.
  */
 #include "completion/completion.h"
 

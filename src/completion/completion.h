@@ -1,9 +1,9 @@
 /*
- * completion: what ended tasks need: the records (registry), memory for results (arena), the event log,
- * the counts, and the gate for those who wait until nothing is unfinished.
+ * completion: what ended tasks need: the records (registry), memory for results (arena), the event
+ * log, the counts, and the gate for those who wait until nothing is unfinished.
  *
- * It is counted by reference: the manager has one, every batch has one. Batches stay valid after the
- * manager has been freed; the last reference frees everything.
+ * It is counted by reference: the manager has one, every batch has one. Batches stay valid after
+ * the manager has been freed; the last reference frees everything.
  */
 #ifndef TR__COMPLETION_COMPLETION_H
 #define TR__COMPLETION_COMPLETION_H
@@ -39,8 +39,8 @@ enum tr__count {
 
 TR_STATIC(TR__COUNT_KINDS <= TR__COUNTERS_PER_SHARD, "a shard has a cell for every count");
 
-/* Shards of counts: one per worker seat, written by the thread on it with plain stores, and a last one
- * that every other thread adds to atomically. */
+/* Shards of counts: one per worker seat, written by the thread on it with plain stores, and a last
+ * one that every other thread adds to atomically. */
 struct tr__tally {
     struct tr__counters *shard;
     bool shared;
@@ -82,7 +82,8 @@ static inline struct tr__tally tr__completion_shared(struct tr__completion *comp
 static inline void tr__tally_add(struct tr__tally tally, enum tr__count which, int64_t amount)
 {
     if (tally.shared) {
-        /* seq_cst: the act of an idle gate's opener; pairs with the look in tr__completion_unfinished. */
+        /* seq_cst: the act of an idle gate's opener; pairs with the look in
+         * tr__completion_unfinished. */
         (void)tr__fetch_add_seq_cst(&tally.shard->cell[which], (uint64_t)amount);
     } else {
         tr__counters_add(tally.shard, which, (uint64_t)amount); /* wraps: subtracting works */
@@ -91,8 +92,8 @@ static inline void tr__tally_add(struct tr__tally tally, enum tr__count which, i
 
 uint64_t tr__completion_count(struct tr__completion *completion, enum tr__count which);
 uint64_t tr__completion_accepted(struct tr__completion *completion);
-/* Tasks accepted and not ended. Exact when the caller looks as parts/gate asks for; ended counts are
- * read before accepted ones, so it is never too small. */
+/* Tasks accepted and not ended. Exact when the caller looks as parts/gate asks for; ended counts
+ * are read before accepted ones, so it is never too small. */
 uint64_t tr__completion_unfinished(struct tr__completion *completion);
 
 #endif

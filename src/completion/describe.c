@@ -4,10 +4,10 @@
  * Owner: any thread with a hold on the task. Called by settle, engine, host; calls events.
  *
  * Invariants
- *  1. What is read here is either fixed at launch, or in the state word, or written before the transition
- *     that `word` shows.
- *  2. Byte arrays of a snapshot are filled up to their size only: copying the rest of 640 bytes for every
- *     event would cost more than the rest of the event.
+ *  1. What is read here is either fixed at launch, or in the state word, or written before the
+ *     transition that `word` shows.
+ *  2. Byte arrays of a snapshot are filled up to their size only: copying the rest of 640 bytes for
+ *     every event would cost more than the rest of the event.
  *
  * Complexity: O(bytes of call id and metadata).
  */
@@ -45,8 +45,7 @@ void tr__describe(struct tr__completion *completion, struct tr__task *task, uint
     ret_snapshot->session = turn->session->id;
     ret_snapshot->tool = task->tool;
     ret_snapshot->state = state_of(task, word);
-    ret_snapshot->kind =
-        tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
+    ret_snapshot->kind = tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
     ret_snapshot->outcome = tr__word_outcome(word);
     ret_snapshot->delivery =
         (word & TR__TASK_MANUAL) != 0 ? TR_DELIVERY_MANUAL : TR_DELIVERY_TO_LOOP;
@@ -57,7 +56,8 @@ void tr__describe(struct tr__completion *completion, struct tr__task *task, uint
     ret_snapshot->approval_pending = tr__word_state(word) == TR__TASK_APPROVAL;
     ret_snapshot->deferred = tr__word_state(word) == TR__TASK_DEFERRED;
     ret_snapshot->accepted_ns = task->accepted_ns;
-    /* relaxed: the times are values of their own; the word's acquire ordered them where it matters. */
+    /* relaxed: the times are values of their own; the word's acquire ordered them where it
+     * matters. */
     ret_snapshot->started_ns =
         (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : 0;
     ret_snapshot->ended_ns = ended ? tr__load_relaxed(&task->ended_ns) : 0;

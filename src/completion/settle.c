@@ -1,23 +1,25 @@
 /*
  * settle.c: see settle.h.
  *
- * Owner thread: whoever won the transition: a worker, the ring thread (timeouts), any host thread (cancel,
- * interrupt, deny, tr_finish). Called by engine and host; calls arena, events, describe, parts/inbox.
+ * Owner thread: whoever won the transition: a worker, the ring thread (timeouts), any host thread
+ * (cancel, interrupt, deny, tr_finish). Called by engine and host; calls arena, events, describe,
+ * parts/inbox.
  *
  * Invariants
- *  1. Exactly one thread settles a task: the winner of the CAS to ENDED. So exactly one push of its `done`
- *     item, on the channel fixed by the word that CAS wrote.
+ *  1. Exactly one thread settles a task: the winner of the CAS to ENDED. So exactly one push of its
+ *     `done` item, on the channel fixed by the word that CAS wrote.
  *  2. The terminal event is published before the push: after it the slot may be reused. The event
- *     CONTINUE_REQUESTED comes after the push, made from a copy, so that who reacts finds the update.
- *  3. Closed homes: closing sets `closed` (seq_cst), then empties the inbox; settling pushes (seq_cst),
- *     then looks at `closed`. One sees the other, so nothing stays in the inbox of a closed turn. The
- *     late discarder checks the home's id under the lane's lock, since the home may be another by then.
- *     Items in a drain queue are sorted out by its consumer (batch.c).
- *  4. Result memory and reason are freed when the host's hold goes; what the function may still read
- *     (input) when the last hold goes.
+ *     CONTINUE_REQUESTED comes after the push, made from a copy, so that who reacts finds the
+ *     update.
+ *  3. Closed homes: closing sets `closed` (seq_cst), then empties the inbox; settling pushes
+ *     (seq_cst), then looks at `closed`. One sees the other, so nothing stays in the inbox of a
+ *     closed turn. The late discarder checks the home's id under the lane's lock, since the home
+ *     may be another by then. Items in a drain queue are sorted out by its consumer (batch.c).
+ *  4. Result memory and reason are freed when the host's hold goes; what the function may still
+ *     read (input) when the last hold goes.
  *
- * Complexity: O(1), one exchange on the channel, no lock, no allocation but for a reason text. Lines
- * touched: task lines 0 and 1, the turn's read-mostly line, the channel's tail.
+ * Complexity: O(1), one exchange on the channel, no lock, no allocation but for a reason text.
+ * Lines touched: task lines 0 and 1, the turn's read-mostly line, the channel's tail.
  */
 #include "completion/settle.h"
 
@@ -47,8 +49,8 @@ static tr_event_type terminal_event(uint64_t word)
     }
 }
 
-/* A copy of a reason, cut at a UTF-8 boundary; NULL if there is none, or no memory for it: an outcome is
- * never lost for want of its explanation. */
+/* A copy of a reason, cut at a UTF-8 boundary; NULL if there is none, or no memory for it: an
+ * outcome is never lost for want of its explanation. */
 static char *copy_reason(const char *reason)
 {
     if (reason == NULL || reason[0] == '\0') {
@@ -87,8 +89,8 @@ static struct way way_of(struct tr__completion *completion, struct tr__turn *tur
     /* relaxed: fixed while the home has tasks */
     struct tr__lane *lane = &completion->registry.lanes[tr__load_relaxed(&turn->lane)];
     if (to_turn || !tr__word_is_background(word)) {
-        struct way way = {turn->out, &turn->updates, &turn->closed, &turn->id, turn->id,
-                          lane,      TR_CHANNEL_TURN};
+        struct way way = {turn->out, &turn->updates, &turn->closed,  &turn->id,
+                          turn->id,  lane,           TR_CHANNEL_TURN};
         return way;
     }
     bool manual = (word & TR__TASK_MANUAL) != 0;
@@ -110,7 +112,8 @@ static void push(struct tr__completion *completion, struct tr__tally tally, stru
     if (way->out != way->own || tr__load_seq_cst(way->closed) == 0) { /* invariant 3 */
         return;
     }
-    /* The home may have been freed and opened again since the push: under its lane's lock its id tells. */
+    /* The home may have been freed and opened again since the push: under its lane's lock its id
+     * tells. */
     tr__lane_lock(way->lane);
     if (*way->home_id == way->id && tr__load_relaxed(way->closed) != 0) {
         tr__settle_discard(completion, tally, way->own);

@@ -1,6 +1,6 @@
 /*
- * settle: what happens once a task's outcome is decided: record it, tell the event log, count it, and
- * push it on the one channel that its state word names.
+ * settle: what happens once a task's outcome is decided: record it, tell the event log, count it,
+ * and push it on the one channel that its state word names.
  */
 #ifndef TR__COMPLETION_SETTLE_H
 #define TR__COMPLETION_SETTLE_H
@@ -14,8 +14,8 @@ struct tr__ending {
     const char *reason; /* zero-ended or NULL; copied */
 };
 
-/* An approval request: a copy of what the host needs, on its own, since a task may ask several times and
- * may end while a request is still with the host. */
+/* An approval request: a copy of what the host needs, on its own, since a task may ask several
+ * times and may end while a request is still with the host. */
 struct tr__approval {
     struct tr__item item;
     tr_task_id task;
@@ -34,10 +34,10 @@ struct tr__approval {
     unsigned char bytes[]; /* call id, metadata, input */
 };
 
-/* Whoever won the ending transition `step`: everything that follows. The result fields have been written
- * if this thread runs the function or the function does not run. Afterwards the task is the host's, and
- * maybe gone. Any deadline of the task was disarmed before. The lane's lock may be held only if neither
- * the task's turn nor its session is marked closed. */
+/* Whoever won the ending transition `step`: everything that follows. The result fields have been
+ * written if this thread runs the function or the function does not run. Afterwards the task is the
+ * host's, and maybe gone. Any deadline of the task was disarmed before. The lane's lock may be held
+ * only if neither the task's turn nor its session is marked closed. */
 void tr__settle(struct tr__completion *completion, struct tr__tally tally, struct tr__task *task,
                 struct tr__step step, const struct tr__ending *ending);
 
@@ -45,8 +45,8 @@ void tr__settle(struct tr__completion *completion, struct tr__tally tally, struc
 void tr__settle_detached(struct tr__completion *completion, struct tr__tally tally,
                          struct tr__task *task, struct tr__step step, uint64_t now_ns);
 
-/* Whoever asked, with a hold on the task: pushes an approval request on the channel of the task's kind and
- * delivery. The block is the channel's. */
+/* Whoever asked, with a hold on the task: pushes an approval request on the channel of the task's
+ * kind and delivery. The block is the channel's. */
 void tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
                          struct tr__turn *turn, uint64_t word);
 
@@ -56,8 +56,8 @@ void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, u
 /* Host: an item is done with. */
 void tr__settle_release(struct tr__completion *completion, struct tr__item *item);
 
-/* Under the lane's lock, of a home marked closed: discards what is in an inbox of its own. Waits out a
- * consumer that is about to leave. */
+/* Under the lane's lock, of a home marked closed: discards what is in an inbox of its own. Waits
+ * out a consumer that is about to leave. */
 void tr__settle_discard(struct tr__completion *completion, struct tr__tally tally,
                         struct tr__inbox *inbox);
 

@@ -4,10 +4,10 @@
  * Owner: the holder of the lane's lock. Called by registry and host; calls parts and base.
  *
  * Invariants
- *  1. A turn's slot is freed when it is closed and none of its tasks is left; its session's `turns` counts
- *     it until then, so a session's slot is freed after its last turn's.
- *  2. A home that was never opened, or was freed, has `out` (`loop_out`) NULL: that is how the end of
- *     everything tells them apart.
+ *  1. A turn's slot is freed when it is closed and none of its tasks is left; its session's `turns`
+ *     counts it until then, so a session's slot is freed after its last turn's.
+ *  2. A home that was never opened, or was freed, has `out` (`loop_out`) NULL: that is how the end
+ *     of everything tells them apart.
  *  3. A queue's `bound` counts the homes whose slots deliver into it.
  *
  * Complexity: O(1), but closing a turn: O(its live background tasks).

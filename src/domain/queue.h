@@ -11,7 +11,8 @@
 
 struct tr_queue {
     TR__CACHE_ALIGNED struct tr__inbox inbox;
-    tr__atomic_u32 bound; /* sessions and turns whose slot delivers here; writers: under lanes' locks */
+    tr__atomic_u32
+        bound; /* sessions and turns whose slot delivers here; writers: under lanes' locks */
     tr_manager *manager;
     struct tr_queue *next; /* the manager's list, under its lock */
     struct tr_queue **link;

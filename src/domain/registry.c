@@ -1,22 +1,23 @@
 /*
  * registry.c: lanes and task slots. Sessions and turns are in homes.c.
  *
- * Owner: plain fields of a lane, its sessions and turns: the holder of its lock. Called by completion,
- * engine and host; calls parts and base.
+ * Owner: plain fields of a lane, its sessions and turns: the holder of its lock. Called by
+ * completion, engine and host; calls parts and base.
  *
  * Invariants
  *  1. A task's lane never changes while it is in use; its turn's slot outlives it.
- *  2. tasks_used of all lanes together <= tasks_max: slots are the reservation that admission makes.
+ *  2. tasks_used of all lanes together <= tasks_max: slots are the reservation that admission
+ *     makes.
  *  3. Lock order: never two lanes at once.
- *  4. A released task is on its lane's `returned` stack until that lane reclaims; until then it still
- *     counts in its turn's `tasks`.
+ *  4. A released task is on its lane's `returned` stack until that lane reclaims; until then it
+ *     still counts in its turn's `tasks`.
  *
- * Complexity: taking and recycling O(1) amortised; rebalance O(lanes), only when a lane has run dry.
- * Shared per call: the lane's lock line (launchers of that lane only). With more cores, launchers meet
- * only if their sessions share one of the TR__LANES lanes.
+ * Complexity: taking and recycling O(1) amortised; rebalance O(lanes), only when a lane has run
+ * dry. Shared per call: the lane's lock line (launchers of that lane only). With more cores,
+ * launchers meet only if their sessions share one of the TR__LANES lanes.
  *
- * Rejected: per-thread slot caches. Host threads come and go, so caches would need destructors that race
- * with closing, and the roster would still need a lock.
+ * Rejected: per-thread slot caches. Host threads come and go, so caches would need destructors that
+ * race with closing, and the roster would still need a lock.
  */
 #include "domain/registry.h"
 
@@ -30,8 +31,8 @@
 
 static int init_slots(struct tr__registry *registry, const struct tr__registry_config *config)
 {
-    int error = tr__slots_init(&registry->tasks, sizeof(struct tr__task), config->tasks_max,
-                               TR__TAG_TASK);
+    int error =
+        tr__slots_init(&registry->tasks, sizeof(struct tr__task), config->tasks_max, TR__TAG_TASK);
     if (error < 0) {
         return error;
     }

@@ -1,14 +1,14 @@
 /*
  * registry: every session, turn and task there is, and the lanes they are kept in.
  *
- * A lane is one lock with all that launching touches: free slots, rosters, counts. Sessions are dealt to
- * the lanes in turn; a session's turns and tasks stay in its lane. So a launch takes exactly one lock,
- * almost always uncontended, and under it everything is plain memory. Ending and releasing tasks takes no
- * lock at all: a released slot is pushed on its lane's `returned` stack (parts/slots) and accounted for
- * when the lane next needs slots.
+ * A lane is one lock with all that launching touches: free slots, rosters, counts. Sessions are
+ * dealt to the lanes in turn; a session's turns and tasks stay in its lane. So a launch takes
+ * exactly one lock, almost always uncontended, and under it everything is plain memory. Ending and
+ * releasing tasks takes no lock at all: a released slot is pushed on its lane's `returned` stack
+ * (parts/slots) and accounted for when the lane next needs slots.
  *
- * Tasks have a cold record beside the hot one, at the same index of a table of its own: pages that no task
- * ever used cost nothing.
+ * Tasks have a cold record beside the hot one, at the same index of a table of its own: pages that
+ * no task ever used cost nothing.
  */
 #ifndef TR__DOMAIN_REGISTRY_H
 #define TR__DOMAIN_REGISTRY_H
@@ -27,25 +27,26 @@
 struct tr__cold {
     TR__CACHE_ALIGNED struct tr__item detached; /* the winner of the detach */
     uint64_t detached_ns;
-    uint64_t output_bytes_max;              /* launch, when TR__TASK_COLD */
-    tr_release_function input_release;      /* launch, when INPUT_BORROWED */
+    uint64_t output_bytes_max;         /* launch, when TR__TASK_COLD */
+    tr_release_function input_release; /* launch, when INPUT_BORROWED */
     void *input_context;
-    tr__atomic_u64 active_ns;  /* last output or progress; the function, read by the deadline */
-    tr__atomic_u32 approvals;  /* given so far; approvers */
+    tr__atomic_u64 active_ns;   /* last output or progress; the function, read by the deadline */
+    tr__atomic_u32 approvals;   /* given so far; approvers */
     tr__atomic_ptr wake_direct; /* executor of a function that blocks its thread; see engine/call */
     tr__atomic_u32 wake_done;   /* 1: its notifier has finished with it */
-    tr__atomic_ptr stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
+    tr__atomic_ptr
+        stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
 };
 
 struct tr__lane {
     TR__CACHE_ALIGNED pthread_mutex_t lock;
-    uint64_t accepted_ns;       /* of the last task: launch times of a lane strictly grow */
-    tr__atomic_u64 accepted;    /* tasks ever; written under the lock, read by anyone */
+    uint64_t accepted_ns;    /* of the last task: launch times of a lane strictly grow */
+    tr__atomic_u64 accepted; /* tasks ever; written under the lock, read by anyone */
     tr__atomic_u64 refused;
     uint32_t sessions_used;
     uint32_t turns_used;
-    uint32_t tasks_used;        /* slots taken and not reclaimed */
-    uint32_t target;            /* worker seat that gets the next launches, and for how many more */
+    uint32_t tasks_used; /* slots taken and not reclaimed */
+    uint32_t target;     /* worker seat that gets the next launches, and for how many more */
     uint32_t target_left;
     uint32_t random;
     struct tr__slots_cache tasks;
@@ -60,9 +61,9 @@ struct tr__registry {
     struct tr__cold *cold;
     size_t cold_bytes;
     struct tr__toolbox toolbox;
-    tr__atomic_u32 closing;     /* intake has stopped; written once, under every lane's lock in turn */
+    tr__atomic_u32 closing; /* intake has stopped; written once, under every lane's lock in turn */
     tr__atomic_u32 next_lane;
-    struct tr__gate room;       /* waiting launches; opened when slots or bytes are given back */
+    struct tr__gate room; /* waiting launches; opened when slots or bytes are given back */
     struct tr__lane lanes[TR__LANES];
 };
 
@@ -99,16 +100,16 @@ struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr
 void tr__registry_untake_task(struct tr__registry *registry, struct tr__lane *lane,
                               struct tr__task *task);
 
-/* Without any lock: brings slots of `kind` (a TR__TAG_…) that other lanes do not need to `lane`. True if
- * it may have some now. */
+/* Without any lock: brings slots of `kind` (a TR__TAG_…) that other lanes do not need to `lane`.
+ * True if it may have some now. */
 bool tr__registry_rebalance(struct tr__registry *registry, struct tr__lane *lane, uint32_t kind);
 
 /* Any thread, no lock: the task has ended and its last hold is gone. `first … last` are chained by
  * slot.link, all of one lane. */
 void tr__registry_recycle(struct tr__registry *registry, struct tr__task *task);
 
-/* Under the lane's lock: accounts for released tasks, and frees turns and sessions that this was the last
- * of. */
+/* Under the lane's lock: accounts for released tasks, and frees turns and sessions that this was
+ * the last of. */
 void tr__registry_reclaim(struct tr__registry *registry, struct tr__lane *lane);
 
 /* Without any lock: opens and closes. See toolring.h for the errors. */
@@ -116,11 +117,12 @@ int tr__registry_open_session(struct tr__registry *registry, const tr_session_op
                               tr_session_id *ret_session);
 int tr__registry_open_turn(struct tr__registry *registry, tr_session_id session,
                            const tr_turn_options *options, tr_turn_id *ret_turn);
-/* Under the lane's lock: marks closed, makes the turn's id stale, moves live background tasks to the
- * session's orphans. The caller has cancelled what has to be; it then discards what is in the turn's
- * inbox and gives up the opening's claim with tr__turn_leave (homes.h). */
+/* Under the lane's lock: marks closed, makes the turn's id stale, moves live background tasks to
+ * the session's orphans. The caller has cancelled what has to be; it then discards what is in the
+ * turn's inbox and gives up the opening's claim with tr__turn_leave (homes.h). */
 void tr__registry_close_turn(struct tr__registry *registry, struct tr__turn *turn);
-/* Under the lane's lock: makes sure that one more task can be enrolled with the turn; 0 or TR_ENOMEM. */
+/* Under the lane's lock: makes sure that one more task can be enrolled with the turn; 0 or
+ * TR_ENOMEM. */
 int tr__turn_enrol_reserve(struct tr__registry *registry, struct tr__turn *turn, bool background);
 /* After a successful reserve; cannot fail. */
 void tr__turn_enrol(struct tr__turn *turn, tr_task_id id, bool background);

@@ -1,11 +1,12 @@
 /*
  * roster: the ids of the tasks that belong to a turn, appended at launch and swept when full.
  *
- * Interrupting a turn must cost what that turn's tasks cost. An intrusive list would have to be unlinked
- * when a task ends, on another thread, under a lock the launcher also wants. A roster is only ever
- * appended to: ids are generational, so an ended task's id is recognised as stale, and the roster is
- * swept when it is full: it doubles only if more than half of it is alive. Hence size <= max(4, 4 x live)
- * right after a sweep, and appending costs at most two looks at a word per launch, amortised.
+ * Interrupting a turn must cost what that turn's tasks cost. An intrusive list would have to be
+ * unlinked when a task ends, on another thread, under a lock the launcher also wants. A roster is
+ * only ever appended to: ids are generational, so an ended task's id is recognised as stale, and
+ * the roster is swept when it is full: it doubles only if more than half of it is alive. Hence size
+ * <= max(4, 4 x live) right after a sweep, and appending costs at most two looks at a word per
+ * launch, amortised.
  *
  * Owner: whoever holds the lane's lock. Order of ids: order of launches.
  */
@@ -22,7 +23,7 @@
 struct tr__roster {
     uint32_t count;
     uint32_t capacity;
-    tr_task_id *ids;                      /* `few`, or a block of its own */
+    tr_task_id *ids; /* `few`, or a block of its own */
     tr_task_id few[TR__ROSTER_INLINE];
 };
 

@@ -1,8 +1,8 @@
 /*
  * task.c: the transitions of the state word. See task.h for the diagram and the table.
  *
- * Purpose: one function per transition; each observes the word, decides, and either installs the new
- * word with one compare-and-swap or changes nothing. No function here has any other effect.
+ * Purpose: one function per transition; each observes the word, decides, and either installs the
+ * new word with one compare-and-swap or changes nothing. No function here has any other effect.
  * Owner thread: any; the table in task.h says which thread may call which.
  * Called by completion, engine, host; calls nothing but base.
  *
@@ -10,19 +10,20 @@
  *  1. ENDED is final: no transition leaves it; only tr__slots_stale, by who clears the last hold.
  *  2. The outcome bits change exactly once, together with the state becoming ENDED.
  *  3. Kind and delivery never change after ENDED: the channel is what the ending CAS saw.
- *  4. A transition for a given id checks the generation in the same word it swaps, so a slot reused in
- *     between fails the swap: no stale id ever acts.
+ *  4. A transition for a given id checks the generation in the same word it swaps, so a slot reused
+ *     in between fails the swap: no stale id ever acts.
  *  5. WAS_DETACHED is set at most once per task: one DETACHED item, one event.
  *
- * Orders: every successful swap is acq_rel: it publishes what its thread wrote about the task before and
- * sees what the previous transition's thread wrote. Failed swaps re-read with acquire. No seq_cst is
- * needed: all decisions are about this one word.
+ * Orders: every successful swap is acq_rel: it publishes what its thread wrote about the task
+ * before and sees what the previous transition's thread wrote. Failed swaps re-read with acquire.
+ * No seq_cst is needed: all decisions are about this one word.
  *
  * Complexity: O(1); one compare-and-swap uncontended. Two per no-op task (start, finish).
  *
- * Rejected: a WAITING state for functions that sleep in an op. It cost two swaps per await and decided
- * nothing: cancel treats awaiting functions alike whether they sleep or run. Also rejected: a mutex per
- * task (25 ns uncontended against 5.5 ns for the swap, and a preempted holder stalls the ring thread).
+ * Rejected: a WAITING state for functions that sleep in an op. It cost two swaps per await and
+ * decided nothing: cancel treats awaiting functions alike whether they sleep or run. Also rejected:
+ * a mutex per task (25 ns uncontended against 5.5 ns for the swap, and a preempted holder stalls
+ * the ring thread).
  */
 #include "domain/task.h"
 
@@ -43,8 +44,7 @@ static uint64_t with_state(uint64_t word, enum tr__task_state state)
 static uint64_t ended(uint64_t word, enum tr_outcome outcome)
 {
     if ((word & TR__TASK_CANCEL) != 0) {
-        outcome =
-            (word & TR__TASK_TIMEOUT) != 0 ? TR_OUTCOME_TIMED_OUT : TR_OUTCOME_CANCELLED;
+        outcome = (word & TR__TASK_TIMEOUT) != 0 ? TR_OUTCOME_TIMED_OUT : TR_OUTCOME_CANCELLED;
     }
     word &= ~TR__TASK_OUTCOME_MASK;
     return with_state(word, TR__TASK_ENDED) | (uint64_t)outcome << TR__TASK_OUTCOME_SHIFT;
@@ -64,12 +64,13 @@ static struct tr__step refuse(enum tr__action action, uint64_t word)
 /* Installs `next` for `*seen`. False: somebody was quicker, `*seen` is the word now. */
 static bool swap(struct tr__task *task, uint64_t *seen, uint64_t next)
 {
-    /* acq_rel: publishes this thread's writes to the task, pairs with the next transition's read. */
+    /* acq_rel: publishes this thread's writes to the task, pairs with the next transition's
+     * read. */
     return tr__cas_acq_rel(&task->slot.word, seen, next);
 }
 
-/* The word, once no event of an earlier transition is being published. Whoever publishes nothing waits
- * too: PUBLISHING in its word would otherwise be another's, and be given back twice. */
+/* The word, once no event of an earlier transition is being published. Whoever publishes nothing
+ * waits too: PUBLISHING in its word would otherwise be another's, and be given back twice. */
 static uint64_t observe(struct tr__task *task, uint64_t seen, unsigned *spins)
 {
     while ((seen & TR__TASK_PUBLISHING) != 0) {
@@ -213,8 +214,7 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
         if (tr__word_state(seen) == TR__TASK_ENDED) {
             return refuse(TR__ACTION_EALREADY, seen);
         }
-        if (tr__word_state(seen) != TR__TASK_RUNNING &&
-            tr__word_state(seen) != TR__TASK_DEFERRED) {
+        if (tr__word_state(seen) != TR__TASK_RUNNING && tr__word_state(seen) != TR__TASK_DEFERRED) {
             return refuse(TR__ACTION_ESTATE, seen);
         }
         uint64_t next = publishing(ended(seen, outcome), publish);
@@ -303,7 +303,8 @@ struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publi
     }
 }
 
-/* Changes bits of an unended task; EALREADY when `seen & mask` is `value` already and `once` is set. */
+/* Changes bits of an unended task; EALREADY when `seen & mask` is `value` already and `once` is
+ * set. */
 static struct tr__step change(struct tr__task *task, tr_task_id id, uint64_t mask, uint64_t value,
                               bool once, enum tr__action action)
 {

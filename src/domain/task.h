@@ -1,10 +1,10 @@
 /*
  * task: one accepted call, and the state word that decides every race about it.
  *
- * The word is slot.word: generation (36 bits, owned by parts/slots) above 28 bits of state. All that
- * finish, detach, cancel, set-delivery and interrupt must agree on lives in these bits, so that one
- * compare-and-swap names the winner. Only domain/task.c changes them; every transition returns the
- * action its caller must carry out, and does nothing else.
+ * The word is slot.word: generation (36 bits, owned by parts/slots) above 28 bits of state. All
+ * that finish, detach, cancel, set-delivery and interrupt must agree on lives in these bits, so
+ * that one compare-and-swap names the winner. Only domain/task.c changes them; every transition
+ * returns the action its caller must carry out, and does nothing else.
  *
  *            admit                       start
  *   FREE ───────────▶ QUEUED ─────────────────────▶ RUNNING ──defer──▶ DEFERRED
@@ -14,7 +14,8 @@
  *     │          └──deny─▶ ENDED ◀────────────────────┴─ ENDED ◀──────────┘
  *     └ admit (denied) ──▶ ENDED ── holds gone ──▶ FREE (generation + 1)
  *
- * from               event            to        function                 thread      action returned
+ * from               event            to        function                 thread      action
+ * returned
  * FREE               launch           QUEUED…   tr__task_admit           host        -
  * APPROVAL           approve          QUEUED    tr__task_approve         host        ENQUEUE
  * APPROVAL           deny, expiry     ENDED     tr__task_deny            host, ring  SETTLE
@@ -26,21 +27,22 @@
  * RUNNING, DEFERRED  tr_finish        ENDED     tr__task_finish_late     any         SETTLE
  * QUEUED, DEFERRED,
  *   APPROVAL         cancel, timeout  ENDED     tr__task_cancel          any         SETTLE
- * RUNNING plain      cancel, timeout  ENDED     tr__task_cancel          any         SETTLE (abandoned)
+ * RUNNING plain      cancel, timeout  ENDED     tr__task_cancel          any         SETTLE
+ * (abandoned)
  * RUNNING coop.      cancel, timeout  RUNNING   tr__task_cancel          any         NOTIFY
  * RUNNING cancelled  never returns    ENDED     tr__task_abandon         ring, close SETTLE
  * any unended fg     detach           same, bg  tr__task_detach          any         DETACHED
  * any unended bg     attach           same, fg  tr__task_attach          host        ATTACHED
  *
- * Asking a cooperative task to stop takes HOLD_TIMER too: patience with it is bounded (engine/deadline).
- * `before` tells whether a timer was under way already.
+ * Asking a cooperative task to stop takes HOLD_TIMER too: patience with it is bounded
+ * (engine/deadline). `before` tells whether a timer was under way already.
  *
- * "Cooperative" tasks are those whose function is told and trusted to stop: awaiting functions and calls
- * run in the launching thread. A function that merely waits for an op is RUNNING here; whether it sleeps
- * is `wake`, which snapshots show as WAITING.
+ * "Cooperative" tasks are those whose function is told and trusted to stop: awaiting functions and
+ * calls run in the launching thread. A function that merely waits for an op is RUNNING here;
+ * whether it sleeps is `wake`, which snapshots show as WAITING.
  *
- * Holds. The slot is reused when the task has ended and no hold bit is left. Whoever clears the last one
- * recycles it:
+ * Holds. The slot is reused when the task has ended and no hold bit is left. Whoever clears the
+ * last one recycles it:
  *   HOLD_RUN       a worker's inbox, a worker or a fiber has the task
  *   HOLD_TIMER     its deadline op is under way (engine/deadline)
  *   HOLD_RESULT    its resolution was not released by the host
@@ -51,9 +53,9 @@
  *
  * Whoever publishes an event has a hold meanwhile.
  *
- * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next one that
- * could publish, had it readers or not, waits until it is cleared. So events of one task are in the order of
- * its transitions, and PUBLISHING in a step's word is the caller's to clear.
+ * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next
+ * one that could publish, had it readers or not, waits until it is cleared. So events of one task
+ * are in the order of its transitions, and PUBLISHING in a step's word is the caller's to clear.
  */
 #ifndef TR__DOMAIN_TASK_H
 #define TR__DOMAIN_TASK_H
@@ -87,10 +89,10 @@ enum tr__task_state {
 #define TR__TASK_REQUEST (UINT64_C(1) << 5)
 #define TR__TASK_OUTCOME_SHIFT 6
 #define TR__TASK_OUTCOME_MASK (UINT64_C(7) << TR__TASK_OUTCOME_SHIFT)
-#define TR__TASK_CANCEL (UINT64_C(1) << 9)          /* asked to stop */
-#define TR__TASK_TIMEOUT (UINT64_C(1) << 10)        /* ... by a timeout */
+#define TR__TASK_CANCEL (UINT64_C(1) << 9)   /* asked to stop */
+#define TR__TASK_TIMEOUT (UINT64_C(1) << 10) /* ... by a timeout */
 #define TR__TASK_WAS_DETACHED (UINT64_C(1) << 11)
-#define TR__TASK_FOREIGN (UINT64_C(1) << 12)        /* ended while its function still ran */
+#define TR__TASK_FOREIGN (UINT64_C(1) << 12) /* ended while its function still ran */
 #define TR__TASK_HOLD_RUN (UINT64_C(1) << 13)
 #define TR__TASK_HOLD_TIMER (UINT64_C(1) << 14)
 #define TR__TASK_HOLD_RESULT (UINT64_C(1) << 15)
@@ -99,12 +101,12 @@ enum tr__task_state {
 #define TR__TASK_HOLD_STEER (UINT64_C(1) << 18)
 #define TR__TASK_STARTED (UINT64_C(1) << 19)
 #define TR__TASK_PUBLISHING (UINT64_C(1) << 20)
-#define TR__TASK_INLINE (UINT64_C(1) << 21)         /* launch itself returns the resolution */
+#define TR__TASK_INLINE (UINT64_C(1) << 21) /* launch itself returns the resolution */
 #define TR__TASK_COOPERATIVE (UINT64_C(1) << 22)
 #define TR__TASK_LIFETIME_SHIFT 23
 #define TR__TASK_LIFETIME_MASK (UINT64_C(3) << TR__TASK_LIFETIME_SHIFT)
-#define TR__TASK_LOW (UINT64_C(1) << 25)            /* low priority */
-#define TR__TASK_COLD (UINT64_C(1) << 26)           /* the cold record is in use */
+#define TR__TASK_LOW (UINT64_C(1) << 25)  /* low priority */
+#define TR__TASK_COLD (UINT64_C(1) << 26) /* the cold record is in use */
 #define TR__TASK_HOLD_ASK (UINT64_C(1) << 27)
 #define TR__TASK_HOLDS                                                                             \
     (TR__TASK_HOLD_RUN | TR__TASK_HOLD_TIMER | TR__TASK_HOLD_RESULT | TR__TASK_HOLD_DETACH |       \
@@ -120,26 +122,26 @@ struct tr__item {
 /* The await word: does the function sleep, and how is it woken (engine/await). */
 enum tr__wake {
     TR__WAKE_AWAKE = 0,
-    TR__WAKE_FIBER = 1,    /* suspended: push `run` to a worker */
-    TR__WAKE_THREAD = 2,   /* blocked in its own thread: wake its direct executor */
+    TR__WAKE_FIBER = 1,  /* suspended: push `run` to a worker */
+    TR__WAKE_THREAD = 2, /* blocked in its own thread: wake its direct executor */
     TR__WAKE_NOTIFIED = 3,
 };
 
 #define TR__TASK_BYTES 96
 
-#define TR__TASK_FLAG_IN_BLOCK 1u      /* `in` is a block of its own */
+#define TR__TASK_FLAG_IN_BLOCK 1u       /* `in` is a block of its own */
 #define TR__TASK_FLAG_INPUT_BORROWED 2u /* `input` is the host's, release it */
 
-/* Hot record: four cache lines. Line 0 is written by the launcher, then by the worker; line 1 by whoever
- * ends the task, then by the host; lines 2 and 3 carry bytes. */
+/* Hot record: four cache lines. Line 0 is written by the launcher, then by the worker; line 1 by
+ * whoever ends the task, then by the host; lines 2 and 3 carry bytes. */
 struct tr__task {
     TR__CACHE_ALIGNED struct tr__slot slot; /* the word: transitions; link, index: slots */
-    struct tr__mpsc_node run;  /* worker inboxes; guarded by HOLD_RUN */
-    tr__atomic_u32 wake;       /* enum tr__wake; the function and its notifiers */
-    tr__atomic_u8 seat;        /* worker it ran on last; written by workers, read by notifiers */
-    tr__atomic_u8 lane;        /* the launcher; read before the lane is locked */
+    struct tr__mpsc_node run;               /* worker inboxes; guarded by HOLD_RUN */
+    tr__atomic_u32 wake;                    /* enum tr__wake; the function and its notifiers */
+    tr__atomic_u8 seat; /* worker it ran on last; written by workers, read by notifiers */
+    tr__atomic_u8 lane; /* the launcher; read before the lane is locked */
     uint16_t tool;
-    void *frame;               /* its tr_call while started; the worker */
+    void *frame; /* its tr_call while started; the worker */
     struct tr__turn *turn;
     uint64_t accepted_ns;
     tr__atomic_u64 started_ns; /* the worker, at the start */
@@ -147,36 +149,37 @@ struct tr__task {
     TR__CACHE_ALIGNED struct tr__item done; /* the winner of the end, from here to `reason` */
     tr__atomic_u64 ended_ns;
     void *result;
-    void *result_origin;       /* completion/arena */
+    void *result_origin; /* completion/arena */
     uint32_t result_size;
     int32_t code;
-    char *reason;              /* a block of its own, or NULL */
+    char *reason; /* a block of its own, or NULL */
     void *user;
 
     TR__CACHE_ALIGNED unsigned char *in; /* call id, then metadata: in `bytes` or a block */
-    void *in_origin;           /* the block's, completion/arena */
+    void *in_origin;                     /* the block's, completion/arena */
     void *input;
     uint32_t input_size;
     uint16_t metadata_size;
     uint8_t call_id_size;
     uint8_t flags;
-    unsigned char bytes[TR__TASK_BYTES]; /* what fits of call id, metadata, input; then the result */
+    unsigned char
+        bytes[TR__TASK_BYTES]; /* what fits of call id, metadata, input; then the result */
 };
 
 TR_STATIC(sizeof(struct tr__task) == 256, "the hot record is four cache lines");
 
 enum tr__action {
-    TR__ACTION_NONE = 0,      /* nothing to do */
-    TR__ACTION_ENOENT,        /* the id is stale */
-    TR__ACTION_EALREADY,      /* it has ended, or is already what was asked for */
-    TR__ACTION_ESTATE,        /* not possible in this state */
-    TR__ACTION_ENQUEUE,       /* give it to a worker */
-    TR__ACTION_RUN,           /* call its function */
-    TR__ACTION_SETTLE,        /* you ended it: settle (completion/settle) */
-    TR__ACTION_NOTIFY,        /* wake its function, arm the abandon deadline, drop HOLD_STEER */
-    TR__ACTION_DETACHED,      /* push its detach item */
-    TR__ACTION_ATTACHED,      /* its turn waits for it again */
-    TR__ACTION_LATE,          /* it had ended before: discard what it brings, drop HOLD_RUN */
+    TR__ACTION_NONE = 0, /* nothing to do */
+    TR__ACTION_ENOENT,   /* the id is stale */
+    TR__ACTION_EALREADY, /* it has ended, or is already what was asked for */
+    TR__ACTION_ESTATE,   /* not possible in this state */
+    TR__ACTION_ENQUEUE,  /* give it to a worker */
+    TR__ACTION_RUN,      /* call its function */
+    TR__ACTION_SETTLE,   /* you ended it: settle (completion/settle) */
+    TR__ACTION_NOTIFY,   /* wake its function, arm the abandon deadline, drop HOLD_STEER */
+    TR__ACTION_DETACHED, /* push its detach item */
+    TR__ACTION_ATTACHED, /* its turn waits for it again */
+    TR__ACTION_LATE,     /* it had ended before: discard what it brings, drop HOLD_RUN */
 };
 
 struct tr__step {
@@ -185,7 +188,8 @@ struct tr__step {
     uint64_t word;   /* after the transition; as observed, if there was none */
 };
 
-/* Host, under the lane's lock, before anybody can know the id. `bits` is the initial state and flags. */
+/* Host, under the lane's lock, before anybody can know the id. `bits` is the initial state and
+ * flags. */
 void tr__task_admit(struct tr__task *task, uint64_t bits);
 /* Host or approver: APPROVAL → QUEUED. Sets HOLD_RUN. */
 struct tr__step tr__task_approve(struct tr__task *task, tr_task_id id);
@@ -201,8 +205,8 @@ struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publi
 struct tr__step tr__task_attach(struct tr__task *task, tr_task_id id);
 struct tr__step tr__task_set_delivery(struct tr__task *task, tr_task_id id, bool manual);
 struct tr__step tr__task_set_continue(struct tr__task *task, tr_task_id id, bool request);
-/* Takes PUBLISHING for an event that is no transition (PROGRESS, OUTPUT, INPUT_REQUIRED); false if the
- * task has ended or the id is stale. */
+/* Takes PUBLISHING for an event that is no transition (PROGRESS, OUTPUT, INPUT_REQUIRED); false if
+ * the task has ended or the id is stale. */
 bool tr__task_publish(struct tr__task *task, tr_task_id id);
 /* The event of the last transition is published: lets the next one go. */
 void tr__task_published(struct tr__task *task);
@@ -216,7 +220,8 @@ bool tr__task_drop(struct tr__task *task, uint64_t hold);
 /* Bytes of `bytes` that call id, metadata and input use; the result may have the rest. */
 static inline uint32_t tr__task_bytes_used(const struct tr__task *task)
 {
-    uint32_t used = task->in == task->bytes ? (uint32_t)task->call_id_size + task->metadata_size : 0;
+    uint32_t used =
+        task->in == task->bytes ? (uint32_t)task->call_id_size + task->metadata_size : 0;
     const unsigned char *input = (const unsigned char *)task->input;
     if (task->input_size > 0 && input >= task->bytes && input < task->bytes + TR__TASK_BYTES) {
         used = (uint32_t)(input - task->bytes) + task->input_size;

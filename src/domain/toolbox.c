@@ -4,12 +4,13 @@
  * Owner: any thread reads; registering threads take the lock. Called by host; calls base.
  *
  * Invariants
- *  1. tools[1 … count] are complete and never change: `count` is released after the entry is filled.
+ *  1. tools[1 … count] are complete and never change: `count` is released after the entry is
+ *     filled.
  *  2. A table entry is released after `count` covers it, so a name found leads to a complete tool.
  *  3. The table has at least twice as many places as tools, so a probe ends at an empty place.
  *
- * Complexity: by index one load; by name expected O(1) probes of FNV-1a. The launching path uses the
- * index; hosts that launch by name pay one hash of the name.
+ * Complexity: by index one load; by name expected O(1) probes of FNV-1a. The launching path uses
+ * the index; hosts that launch by name pay one hash of the name.
  */
 #include "domain/toolbox.h"
 
@@ -101,7 +102,7 @@ int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_o
         entry->flags = tool->flags;
         entry->id = count + 1;
         memcpy(entry->name, tool->name, strlen(tool->name) + 1);
-        tr__store_release(&toolbox->count, count + 1); /* pairs with tr__toolbox_at */
+        tr__store_release(&toolbox->count, count + 1);        /* pairs with tr__toolbox_at */
         tr__store_release(&toolbox->table[place], count + 1); /* pairs with place_of */
         if (ret_tool != NULL) {
             *ret_tool = count + 1;

@@ -1,9 +1,9 @@
 /*
  * toolbox: the registered tools, by index and by name.
  *
- * Tools are only ever added, so looking one up by its index takes one acquire load and no lock. Names are
- * found through an open-addressed table under the same rule: entries appear, never move or go (the table
- * is sized for tools_max at the start).
+ * Tools are only ever added, so looking one up by its index takes one acquire load and no lock.
+ * Names are found through an open-addressed table under the same rule: entries appear, never move
+ * or go (the table is sized for tools_max at the start).
  */
 #ifndef TR__DOMAIN_TOOLBOX_H
 #define TR__DOMAIN_TOOLBOX_H
@@ -26,12 +26,12 @@ struct tr__tool {
 };
 
 struct tr__toolbox {
-    struct tr__tool *tools;    /* index 1 … count; one block with the table */
-    tr__atomic_u32 *table;     /* hash → index; 0 is empty */
+    struct tr__tool *tools; /* index 1 … count; one block with the table */
+    tr__atomic_u32 *table;  /* hash → index; 0 is empty */
     uint32_t table_mask;
     uint32_t max;
-    tr__atomic_u32 count;      /* tools visible; written under the lock, released */
-    pthread_mutex_t lock;      /* registering */
+    tr__atomic_u32 count; /* tools visible; written under the lock, released */
+    pthread_mutex_t lock; /* registering */
 };
 
 int tr__toolbox_init(struct tr__toolbox *toolbox, uint32_t tools_max);

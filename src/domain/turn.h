@@ -1,14 +1,16 @@
 /*
  * turn: sessions and turns: where tasks belong and where their resolutions go.
  *
- * Both live in slots and are written under their lane's lock, but for what is marked atomic. A turn's
- * slot stays while tasks still point to it (`tasks`), though its id is stale from its close; a session's
- * id stays valid until it is closed and nothing of it is left, so that its items can still be taken.
+ * Both live in slots and are written under their lane's lock, but for what is marked atomic. A
+ * turn's slot stays while tasks still point to it (`tasks`), though its id is stale from its close;
+ * a session's id stays valid until it is closed and nothing of it is left, so that its items can
+ * still be taken.
  *
- * Turn accounts. `launched` counts the foreground tasks the turn was given (launch, attach), `settled` the
- * updates its consumer has taken that each end one of them (a foreground resolution, a detach). A turn is
- * idle exactly when both are equal: every foreground task pushes exactly one of these updates, and the
- * consumer has seen them all. So finishing a task touches no counter of its turn.
+ * Turn accounts. `launched` counts the foreground tasks the turn was given (launch, attach),
+ * `settled` the updates its consumer has taken that each end one of them (a foreground resolution,
+ * a detach). A turn is idle exactly when both are equal: every foreground task pushes exactly one
+ * of these updates, and the consumer has seen them all. So finishing a task touches no counter of
+ * its turn.
  *
  *   writer of launched: host, under the lane's lock        reader: the consumer
  *   writer of settled:  the consumer (token of `out`)       reader: the consumer, listings
@@ -30,35 +32,35 @@ struct tr_queue;
 struct tr__session {
     TR__CACHE_ALIGNED struct tr__slot slot;
     tr_session_id id;
-    tr__atomic_u8 lane;       /* written at opening, read before the lane is locked */
-    tr__atomic_u32 closed;    /* no launches, no turns */
-    tr__atomic_u32 discarded; /* resolutions are taken by nobody */
-    uint32_t turns;           /* turns whose slot is not gone, + 1 until closed */
-    struct tr__turn *first;   /* its turns, newest first */
-    struct tr_queue *queue;   /* bound to it, or NULL */
+    tr__atomic_u8 lane;         /* written at opening, read before the lane is locked */
+    tr__atomic_u32 closed;      /* no launches, no turns */
+    tr__atomic_u32 discarded;   /* resolutions are taken by nobody */
+    uint32_t turns;             /* turns whose slot is not gone, + 1 until closed */
+    struct tr__turn *first;     /* its turns, newest first */
+    struct tr_queue *queue;     /* bound to it, or NULL */
     struct tr__inbox *loop_out; /* `loop`, or the queue's */
     struct tr__inbox *ready_out;
     struct tr__roster orphans; /* background tasks of closed turns */
     bool orphans_lost;         /* some orphans are in no roster: look at every task */
     char *label;
     void *user;
-    uint64_t opened;          /* order of opening, for finding the oldest of a label */
+    uint64_t opened; /* order of opening, for finding the oldest of a label */
     struct tr__inbox loop;
     struct tr__inbox ready;
 };
 
 struct tr__turn {
     TR__CACHE_ALIGNED struct tr__slot slot;
-    tr_turn_id id;             /* kept for the items of its tasks after its close */
+    tr_turn_id id; /* kept for the items of its tasks after its close */
     struct tr__session *session;
-    struct tr__turn *next;     /* in its session */
-    struct tr__turn **link;    /* what points here in its session */
-    tr__atomic_u8 lane;        /* written at opening, read before the lane is locked */
-    bool bound;                /* its updates go to a queue */
-    tr__atomic_u32 closed;     /* updates are discarded */
-    uint32_t tasks;            /* tasks not reclaimed, + 1 until closed */
-    struct tr_queue *queue;    /* its updates go there, or NULL */
-    struct tr__inbox *out;     /* `updates`, or the queue's */
+    struct tr__turn *next;  /* in its session */
+    struct tr__turn **link; /* what points here in its session */
+    tr__atomic_u8 lane;     /* written at opening, read before the lane is locked */
+    bool bound;             /* its updates go to a queue */
+    tr__atomic_u32 closed;  /* updates are discarded */
+    uint32_t tasks;         /* tasks not reclaimed, + 1 until closed */
+    struct tr_queue *queue; /* its updates go there, or NULL */
+    struct tr__inbox *out;  /* `updates`, or the queue's */
     char *label;
     struct tr__roster foreground;
     struct tr__roster background;

@@ -5,13 +5,13 @@
  * Called by tools, run.c, cancel.c; calls ring, direct, spawner, workers.
  *
  * Invariants
- *  1. A notifier exchanges `wake` for NOTIFIED after it has published; the function exchanges it for AWAKE
- *     before it looks. Both are read-modify-writes of one word, so the look sees what was published, or the
- *     notifier sees that the function sleeps.
- *  2. FIBER is set by the worker after the fiber has been suspended (run.c), so whoever resumes it finds it
- *     suspended. Only the notifier that turned FIBER into NOTIFIED queues the task.
- *  3. A notifier that turned THREAD into NOTIFIED uses the sleeper's direct executor; the sleeper waits for
- *     `wake_done` before it goes on, so the executor lives.
+ *  1. A notifier exchanges `wake` for NOTIFIED after it has published; the function exchanges it
+ *     for AWAKE before it looks. Both are read-modify-writes of one word, so the look sees what was
+ *     published, or the notifier sees that the function sleeps.
+ *  2. FIBER is set by the worker after the fiber has been suspended (run.c), so whoever resumes it
+ *     finds it suspended. Only the notifier that turned FIBER into NOTIFIED queues the task.
+ *  3. A notifier that turned THREAD into NOTIFIED uses the sleeper's direct executor; the sleeper
+ *     waits for `wake_done` before it goes on, so the executor lives.
  *
  * Complexity: waiting costs one exchange and two fiber switches; being woken one push to a worker.
  */
@@ -44,7 +44,8 @@ static struct tr__direct *direct_of(struct tr_call *call)
 int tr__call_take(struct tr_call *call, size_t size, struct tr__arena_ref *ret)
 {
     struct tr__task *task = call->task;
-    size_t used = (tr__task_bytes_used(task) + TR__ARENA_ALIGN - 1u) & ~(size_t)(TR__ARENA_ALIGN - 1u);
+    size_t used =
+        (tr__task_bytes_used(task) + TR__ARENA_ALIGN - 1u) & ~(size_t)(TR__ARENA_ALIGN - 1u);
     if (used + size <= TR__TASK_BYTES) {
         ret->data = task->bytes + used;
         ret->origin = NULL;
@@ -53,9 +54,8 @@ int tr__call_take(struct tr_call *call, size_t size, struct tr__arena_ref *ret)
     }
     struct tr__completion *completion = call->engine->completion;
     struct tr__arena_producer *producer =
-        call->worker == NULL
-            ? &completion->producer
-            : &((struct tr__engine_thread *)call->worker->context)->producer;
+        call->worker == NULL ? &completion->producer
+                             : &((struct tr__engine_thread *)call->worker->context)->producer;
     return tr__arena_take(&completion->arena, producer, size, ret);
 }
 
@@ -151,8 +151,8 @@ void tr__call_notify(struct tr__engine *engine, struct tr__task *task)
 
 bool tr__call_is_cancelled(const struct tr_call *call)
 {
-    /* relaxed: a hint that stays true; stopping needs no order with anything. The word is a later life's
-     * only after the call's end: until then HOLD_RUN keeps the slot. */
+    /* relaxed: a hint that stays true; stopping needs no order with anything. The word is a later
+     * life's only after the call's end: until then HOLD_RUN keeps the slot. */
     uint64_t word = tr__load_relaxed(&call->task->slot.word);
     return (word & TR__TASK_CANCEL) != 0 || tr__word_state(word) == TR__TASK_ENDED;
 }
@@ -194,12 +194,13 @@ void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current,
     tr__task_published(task);
 }
 
-/* The memory for a late result. In the slot only if the function has returned for good: DEFERRED never
- * becomes RUNNING again. */
+/* The memory for a late result. In the slot only if the function has returned for good: DEFERRED
+ * never becomes RUNNING again. */
 static int take_late(struct tr__engine *engine, struct tr__task *task, uint64_t word, size_t size,
                      struct tr__arena_ref *ret)
 {
-    size_t used = (tr__task_bytes_used(task) + TR__ARENA_ALIGN - 1u) & ~(size_t)(TR__ARENA_ALIGN - 1u);
+    size_t used =
+        (tr__task_bytes_used(task) + TR__ARENA_ALIGN - 1u) & ~(size_t)(TR__ARENA_ALIGN - 1u);
     if (tr__word_state(word) == TR__TASK_DEFERRED && used + size <= TR__TASK_BYTES) {
         ret->data = task->bytes + used;
         ret->origin = NULL;
@@ -229,8 +230,7 @@ int tr__call_finish_late(tr_manager *manager, tr_task_id id, int status, const v
         memcpy(ref.data, data, size); /* private memory: before the end is decided */
     }
     enum tr_outcome outcome = status == 0 ? TR_OUTCOME_COMPLETED : TR_OUTCOME_FAILED;
-    struct tr__step step =
-        tr__task_finish_late(task, id, outcome, tr__engine_wanted(engine));
+    struct tr__step step = tr__task_finish_late(task, id, outcome, tr__engine_wanted(engine));
     if (step.action != TR__ACTION_SETTLE) {
         tr__arena_give(&engine->completion->arena, &ref);
         return step.action == TR__ACTION_ENOENT     ? TR_ENOENT

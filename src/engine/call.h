@@ -1,19 +1,21 @@
 /*
  * call: the frame of a call while its function runs, and how the function waits.
  *
- * A tr_call lives on the stack that the function runs on: a worker's for plain functions, the fiber's for
- * awaiting ones, the launching thread's for inline calls. It carries the result until the call has ended
- * (the task's own result fields are written by whoever wins the end), and the finished requests of the
- * function.
+ * A tr_call lives on the stack that the function runs on: a worker's for plain functions, the
+ * fiber's for awaiting ones, the launching thread's for inline calls. It carries the result until
+ * the call has ended (the task's own result fields are written by whoever wins the end), and the
+ * finished requests of the function.
  *
- * Waiting. A finished op is pushed on `done`, then the task's `wake` word is notified (tr__call_notify).
- * A function that finds nothing done sleeps:
- *   on a fiber:  suspends; the worker then swaps AWAKE → FIBER. A notifier that swaps FIBER → NOTIFIED
+ * Waiting. A finished op is pushed on `done`, then the task's `wake` word is notified
+ * (tr__call_notify). A function that finds nothing done sleeps:
+ *   on a fiber:  suspends; the worker then swaps AWAKE → FIBER. A notifier that swaps FIBER →
+ *   NOTIFIED
  *                gives the task to a worker again.
- *   in a thread: tr__direct_wait performs the ops itself by poll(2), with the wake word THREAD meanwhile; a
+ *   in a thread: tr__direct_wait performs the ops itself by poll(2), with the wake word THREAD
+ *   meanwhile; a
  *                notifier that swaps THREAD → NOTIFIED wakes it through the eventfd.
- * NOTIFIED before the swap: it does not sleep at all. A notification may be spurious (the slot may even
- * have been reused): every waiter looks again.
+ * NOTIFIED before the swap: it does not sleep at all. A notification may be spurious (the slot may
+ * even have been reused): every waiter looks again.
  */
 #ifndef TR__ENGINE_CALL_H
 #define TR__ENGINE_CALL_H
@@ -40,16 +42,16 @@ struct tr_call {
     bool direct_made;          /* thread mode: `direct` is in use, from the first op or wait on */
     struct tr__direct direct;
     struct tr__stack_node *finished; /* taken from `done`, oldest first; the function's own */
-    struct tr__stack done;     /* finished requests: struct tr__io; pushed by the ring, the spawner */
-    uint32_t under_way;        /* requests started and not returned */
-    int status;                /* what the function returned */
-    uint64_t deadline_ns;      /* without a ring: when the call times out; else TR_FOREVER */
+    struct tr__stack done; /* finished requests: struct tr__io; pushed by the ring, the spawner */
+    uint32_t under_way;    /* requests started and not returned */
+    int status;            /* what the function returned */
+    uint64_t deadline_ns;  /* without a ring: when the call times out; else TR_FOREVER */
     struct tr__arena_ref result;   /* what was set last; origin NULL and data in the task: inline */
     struct tr__arena_ref reserved; /* tr_result_reserve */
 };
 
-/* The result's memory: `size` bytes for this call's result, in the task's slot if they fit there, else from
- * the arena. Tool thread. 0 or TR_ENOMEM. */
+/* The result's memory: `size` bytes for this call's result, in the task's slot if they fit there,
+ * else from the arena. Tool thread. 0 or TR_ENOMEM. */
 int tr__call_take(struct tr_call *call, size_t size, struct tr__arena_ref *ret);
 
 /* Starts an op for the call: on the ring, or on the call's own direct executor. Tool thread. */
@@ -67,8 +69,8 @@ void tr__call_reaped(struct tr__engine *engine);
 /* Sleeps until notified; returns at once if it was already. May return for nothing. Tool thread. */
 void tr__call_wait(struct tr_call *call);
 
-/* Any thread, after making something true that the call's function waits for: it will look again. Touches
- * nothing but the task's type-stable record. */
+/* Any thread, after making something true that the call's function waits for: it will look again.
+ * Touches nothing but the task's type-stable record. */
 void tr__call_notify(struct tr__engine *engine, struct tr__task *task);
 
 /* Whether the call was asked to stop. */

@@ -1,13 +1,14 @@
 /*
  * cancel.c: asking tasks to stop: the only place where a cancel becomes a message.
  *
- * Owner thread: any: hosts (cancel, interrupt, close), the ring (timeouts). Called by host, deadline.c;
- * calls domain/task, settle, deadline, call.
+ * Owner thread: any: hosts (cancel, interrupt, close), the ring (timeouts). Called by host,
+ * deadline.c; calls domain/task, settle, deadline, call.
  *
  * Invariants
- *  1. The state word decides: a queued, deferred or approval task, or a plain function, ends here and now;
- *     a cooperative function is asked once, by whoever sets CANCEL.
- *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification; then drops it.
+ *  1. The state word decides: a queued, deferred or approval task, or a plain function, ends here
+ *     and now; a cooperative function is asked once, by whoever sets CANCEL.
+ *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification; then drops
+ *     it.
  *  3. Patience is bounded: a cooperative function that has not ended after grace + abandon_wait is
  *     abandoned: its outcome is delivered and what it still returns is discarded.
  *
@@ -70,8 +71,8 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
     case TR__ACTION_SETTLE:
         settle_now(engine, task, step, code, reason);
         if (tr__word_state(step.before) == TR__TASK_RUNNING) {
-            /* Abandoned; but if it happens to wait in an op (a plain tool in tr_process) it can clean up.
-             * A wake of a slot already reused is spurious and harmless (call.h). */
+            /* Abandoned; but if it happens to wait in an op (a plain tool in tr_process) it can
+             * clean up. A wake of a slot already reused is spurious and harmless (call.h). */
             tr__call_notify(engine, task);
         }
         return 0;

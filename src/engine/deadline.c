@@ -1,19 +1,21 @@
 /*
  * deadline.c: see deadline.h.
  *
- * Owner: the op: the ring. `due` runs on the ring thread; init and arm on the launching thread; disarm on
- * the ending thread; poke on a canceller's. Called by host, run.c, cancel.c; calls ring, cancel, settle.
+ * Owner: the op: the ring. `due` runs on the ring thread; init and arm on the launching thread;
+ * disarm on the ending thread; poke on a canceller's. Called by host, run.c, cancel.c; calls ring,
+ * cancel, settle.
  *
  * Invariants
- *  1. The op is started only by arm and by `due`, and ARMED is set only right after. Whoever clears ARMED
- *     cancels the op; `due` clears it first of all. So each start is cancelled at most once, and only while
- *     the canceller keeps the slot: it has a hold of its own.
- *  2. DISARM is set before ARMED is looked at by the ender, ARMED before DISARM by the starter (both
- *     read-modify-writes of one word): one of them sees the other, so an ended task's timer is cancelled.
+ *  1. The op is started only by arm and by `due`, and ARMED is set only right after. Whoever clears
+ *     ARMED cancels the op; `due` clears it first of all. So each start is cancelled at most once,
+ *     and only while the canceller keeps the slot: it has a hold of its own.
+ *  2. DISARM is set before ARMED is looked at by the ender, ARMED before DISARM by the starter
+ *     (both read-modify-writes of one word): one of them sees the other, so an ended task's timer
+ *     is cancelled.
  *  3. HOLD_TIMER is dropped exactly once: by the `due` that sees the task ended.
  *
- * Complexity: arming and disarming push one message each to the ring; the ring is woken only for a moment
- * earlier than it sleeps for. Firing costs O(1).
+ * Complexity: arming and disarming push one message each to the ring; the ring is woken only for a
+ * moment earlier than it sleeps for. Firing costs O(1).
  */
 #include "engine/deadline.h"
 
@@ -37,8 +39,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t next_look(struct tr__deadline *deadline, uint64_t word)
 {
     struct tr__task *task = deadline->task;
-    struct tr__cold *cold =
-        tr__registry_cold(&deadline->engine->completion->registry, task);
+    struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
     enum tr__task_state state = tr__word_state(word);
     uint64_t accepted = task->accepted_ns;
     /* relaxed: values of their own; a stale one makes the timer look once more than needed. */
@@ -68,8 +69,7 @@ static uint64_t next_look(struct tr__deadline *deadline, uint64_t word)
 static bool is_timed_out(struct tr__deadline *deadline, uint64_t word, uint64_t now)
 {
     struct tr__task *task = deadline->task;
-    struct tr__cold *cold =
-        tr__registry_cold(&deadline->engine->completion->registry, task);
+    struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
     if (now >= deadline->total_at_ns) {
         return true;
     }
@@ -113,8 +113,8 @@ static void act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
         now >= tr__load_relaxed(&deadline->expire_at_ns)) {
         struct tr__step step = tr__task_deny(task, deadline->id, tr__engine_wanted(engine));
         if (step.action == TR__ACTION_SETTLE) {
-            tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, now,
-                              TR_EDENIED, "no approval in time");
+            tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, now, TR_EDENIED,
+                              "no approval in time");
         }
     }
 }
@@ -138,8 +138,8 @@ static void due(struct tr__op *op)
         start(deadline, next_look(deadline, word));
         return;
     }
-    /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own hold keeps the
-     * slot until then. (At closing, what is unended will be ended without this timer.) */
+    /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own hold
+     * keeps the slot until then. (At closing, what is unended will be ended without this timer.) */
     tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
 }
 
@@ -198,7 +198,8 @@ bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const t
     deadline->queue_ns = options->queue_timeout_ns;
     deadline->run_ns = options->run_timeout_ns;
     deadline->idle_ns = options->idle_timeout_ns;
-    tr__store_relaxed(&deadline->expire_at_ns, TR_FOREVER); /* private until the task is published */
+    tr__store_relaxed(&deadline->expire_at_ns,
+                      TR_FOREVER); /* private until the task is published */
     tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
     tr__store_relaxed(&deadline->word, 0u);
     return watched;

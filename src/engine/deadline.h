@@ -1,14 +1,14 @@
 /*
- * deadline: one timer per task that needs one, for all its times: detach, queue, run, idle and total
- * timeout, approval expiry, and the patience with a function that was asked to stop.
+ * deadline: one timer per task that needs one, for all its times: detach, queue, run, idle and
+ * total timeout, approval expiry, and the patience with a function that was asked to stop.
  *
- * The timer is armed for the earliest moment at which anything could be due; when it fires, what is due by
- * then is done and it is armed again for the rest. So starting, output and progress touch no timer: the
- * run timeout is first armed as if the task started when it was accepted, which is never too late, and
- * judged by the real start.
+ * The timer is armed for the earliest moment at which anything could be due; when it fires, what is
+ * due by then is done and it is armed again for the rest. So starting, output and progress touch no
+ * timer: the run timeout is first armed as if the task started when it was accepted, which is never
+ * too late, and judged by the real start.
  *
- * A task with a deadline has HOLD_TIMER from its launch until its op is done for good. `word` settles who
- * may cancel the op:
+ * A task with a deadline has HOLD_TIMER from its launch until its op is done for good. `word`
+ * settles who may cancel the op:
  *   ARMED   the op is under way; whoever clears the bit may, and must, cancel it (at most one does)
  *   LOOK    a time was brought forward: the next start gives the op back at once
  *   DISARM  the task has ended: the next done drops the hold
@@ -30,9 +30,10 @@ struct tr__deadline {
     struct tr__engine *engine;
     struct tr__task *task;
     tr_task_id id;
-    uint64_t detach_at_ns; /* absolute; TR_FOREVER: none. The launcher writes, then the ring thread */
+    uint64_t
+        detach_at_ns; /* absolute; TR_FOREVER: none. The launcher writes, then the ring thread */
     uint64_t total_at_ns;
-    uint64_t queue_ns;     /* durations; TR_FOREVER: none */
+    uint64_t queue_ns; /* durations; TR_FOREVER: none */
     uint64_t run_ns;
     uint64_t idle_ns;
     tr__atomic_u64 expire_at_ns;  /* of an approval request; approvers */
@@ -40,8 +41,9 @@ struct tr__deadline {
     tr__atomic_u32 word;
 };
 
-/* Launcher, before the task is published: fills the record (for cooperative tasks always: a cancel may need
- * it). True: there is a time to watch, the task is to be published with HOLD_TIMER and then armed. */
+/* Launcher, before the task is published: fills the record (for cooperative tasks always: a cancel
+ * may need it). True: there is a time to watch, the task is to be published with HOLD_TIMER and
+ * then armed. */
 bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const tr_options *options,
                        bool cooperative);
 
@@ -54,7 +56,8 @@ void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task);
 /* An approver, with the timer under way: the request is denied at `at_ns`. */
 void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
 
-/* The canceller, with HOLD_STEER: the task is abandoned at `at_ns`. `under_way`: it had HOLD_TIMER before. */
+/* The canceller, with HOLD_STEER: the task is abandoned at `at_ns`. `under_way`: it had HOLD_TIMER
+ * before. */
 void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns,
                           bool under_way);
 

@@ -1,14 +1,14 @@
 /*
  * engine.c: starting and stopping the moving parts in the right order.
  *
- * Owner thread: the one that opens or closes the manager. Called by host; calls ring, workers, spawner,
- * fibers.
+ * Owner thread: the one that opens or closes the manager. Called by host; calls ring, workers,
+ * spawner, fibers.
  *
  * Invariants
- *  1. Start: ring, fibers, spawner, workers: each may use those before it. Stop: workers, spawner, ring:
- *     whoever could start an op has stopped before the ring does.
- *  2. A part that could not stop (a tool that never returns, a kernel that keeps an op) keeps everything
- *     it could still touch: nothing is freed then.
+ *  1. Start: ring, fibers, spawner, workers: each may use those before it. Stop: workers, spawner,
+ *     ring: whoever could start an op has stopped before the ring does.
+ *  2. A part that could not stop (a tool that never returns, a kernel that keeps an op) keeps
+ *     everything it could still touch: nothing is freed then.
  */
 #include "engine/engine.h"
 
@@ -20,7 +20,8 @@
 #include "base/clock.h"
 #include "base/memory.h"
 
-/* The ring gives back what it has within milliseconds; a kernel that does not by then never will. */
+/* The ring gives back what it has within milliseconds; a kernel that does not by then never
+ * will. */
 #define RING_CLOSE_NS (UINT64_C(5) * 1000000000u)
 
 static void watch_due(struct tr__op *op)
@@ -92,8 +93,7 @@ static int open_workers(struct tr__engine *engine)
 /* A fiber rests in each worker's cache now and then: they must not be missing from fibers_max. */
 static unsigned fibers_needed(const struct tr__engine_config *config)
 {
-    return config->fibers_max +
-           2 * TR__FIBER_BATCH * (config->seats + config->substitutes_max);
+    return config->fibers_max + 2 * TR__FIBER_BATCH * (config->seats + config->substitutes_max);
 }
 
 static int open_threads(struct tr__engine *engine)
@@ -139,8 +139,8 @@ int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion
     engine->deadlines = (struct tr__deadline *)tr__memory_reserve(engine->deadlines_bytes);
     engine->threads =
         (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
-    engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(
-        ((size_t)config->tools_max + 1) * sizeof(*engine->typical_ns));
+    engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(((size_t)config->tools_max + 1) *
+                                                                sizeof(*engine->typical_ns));
     int error = TR_ENOMEM;
     if (engine->deadlines != NULL && engine->threads != NULL && engine->typical_ns != NULL) {
         memset((void *)engine->threads, 0, threads_bytes);

@@ -1,12 +1,12 @@
 /*
  * engine: the moving parts put together, and the operations that need more than one of them.
  *
- * The ring, the workers, the spawner and the fibers know nothing of tasks nor of each other. Here a node
- * becomes a task that runs (run.c), a deadline becomes a detach or a timeout (deadline.c), a cancel becomes
- * a settled task or a wake-up (cancel.c), an await becomes an op (call.c).
+ * The ring, the workers, the spawner and the fibers know nothing of tasks nor of each other. Here a
+ * node becomes a task that runs (run.c), a deadline becomes a detach or a timeout (deadline.c), a
+ * cancel becomes a settled task or a wake-up (cancel.c), an await becomes an op (call.c).
  *
- * An inline manager has an engine without threads: `threaded` is false, tasks run in the launching thread,
- * ops are done by poll(2) there (direct.h).
+ * An inline manager has an engine without threads: `threaded` is false, tasks run in the launching
+ * thread, ops are done by poll(2) there (direct.h).
  */
 #ifndef TR__ENGINE_ENGINE_H
 #define TR__ENGINE_ENGINE_H
@@ -47,7 +47,8 @@ struct tr__engine {
     tr__atomic_u32 *typical_ns; /* by tool: how long it keeps a worker at a time; 0 unknown */
     struct tr__op watch;        /* the workers' monitor timer; one at a time by workers->watching */
     tr__atomic_u32 closing;     /* deadlines are not armed again; written by close */
-    TR__CACHE_ALIGNED tr__atomic_u32 awaiting; /* admitted tasks of awaiting tools; host and workers */
+    TR__CACHE_ALIGNED tr__atomic_u32
+        awaiting; /* admitted tasks of awaiting tools; host and workers */
     TR__CACHE_ALIGNED struct tr__ring ring;
     struct tr__workers workers;
     struct tr__spawner spawner;
@@ -56,8 +57,8 @@ struct tr__engine {
 
 int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion,
                     tr_manager *manager, const struct tr__engine_config *config);
-/* Every task has ended. Stops all threads; those still in a tool after `deadline_ns` are left behind.
- * Returns 0 or TR_EBUSY (then engine and completion must never be freed). */
+/* Every task has ended. Stops all threads; those still in a tool after `deadline_ns` are left
+ * behind. Returns 0 or TR_EBUSY (then engine and completion must never be freed). */
 int tr__engine_close(struct tr__engine *engine, uint64_t deadline_ns);
 /* After a close that returned 0: frees what is left. */
 void tr__engine_done(struct tr__engine *engine);
@@ -65,24 +66,26 @@ void tr__engine_done(struct tr__engine *engine);
 /* run.c. Hands an admitted task to a worker; `seat` from tr__workers_choose. */
 void tr__engine_enqueue(struct tr__engine *engine, struct tr__task *task, uint64_t word,
                         uint32_t seat);
-/* run.c. Runs an admitted task in the calling thread to its end (inline calls, inline managers). For a
- * deferred one: until tr_finish. The caller has a hold. `deadline_ns`: when it times out, without a ring. */
+/* run.c. Runs an admitted task in the calling thread to its end (inline calls, inline managers).
+ * For a deferred one: until tr_finish. The caller has a hold. `deadline_ns`: when it times out,
+ * without a ring. */
 void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task, uint64_t deadline_ns);
 /* run.c. The workers' hook. */
 void tr__engine_run(void *engine, struct tr__worker *worker, struct tr__mpsc_node *node);
 
-/* Whether the task runs on a fiber, and so counts in `awaiting` from its admission to its return. */
+/* Whether the task runs on a fiber, and so counts in `awaiting` from its admission to its
+ * return. */
 bool tr__engine_awaits(struct tr__engine *engine, const struct tr__task *task);
 
-/* One awaiting task less: its function has returned, or will never run. Lets launches that wait for room
- * look again. */
+/* One awaiting task less: its function has returned, or will never run. Lets launches that wait for
+ * room look again. */
 void tr__engine_unawait(struct tr__engine *engine);
 
 /* The tally for the calling thread: a worker's own, or the shared one. */
 struct tr__tally tr__engine_tally(struct tr__engine *engine, struct tr__worker *worker);
 
-/* cancel.c. Asks a task to stop, as cancelled or timed out. 0, TR_ENOENT or TR_EALREADY. The caller may
- * hold the lane's lock of a task whose turn and session are not marked closed. */
+/* cancel.c. Asks a task to stop, as cancelled or timed out. 0, TR_ENOENT or TR_EALREADY. The caller
+ * may hold the lane's lock of a task whose turn and session are not marked closed. */
 int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
                     int code, const char *reason);
 /* cancel.c. Ends a task that was asked to stop and does not. */

@@ -1,19 +1,21 @@
 /*
  * run.c: from a queued task to its end: starting, resuming, returning.
  *
- * Owner thread: workers; tr__engine_run_here: the launching thread. Called by workers (run hook) and host;
- * calls the tool's function, fibers, settle, deadline.
+ * Owner thread: workers; tr__engine_run_here: the launching thread. Called by workers (run hook)
+ * and host; calls the tool's function, fibers, settle, deadline.
  *
  * Invariants
- *  1. A task is in at most one worker queue, once, and has HOLD_RUN while it is there or its function has
- *     not returned.
- *  2. The frame (tr_call) outlives every op of the call: a function returns only with nothing under way.
- *  3. The task's result fields are written by the winner of the end alone; until then the result is in the
- *     frame.
- *  4. After the CAS that ends or defers a task, the worker touches it only with a hold, or not at all.
+ *  1. A task is in at most one worker queue, once, and has HOLD_RUN while it is there or its
+ *     function has not returned.
+ *  2. The frame (tr_call) outlives every op of the call: a function returns only with nothing under
+ *     way.
+ *  3. The task's result fields are written by the winner of the end alone; until then the result is
+ *     in the frame.
+ *  4. After the CAS that ends or defers a task, the worker touches it only with a hold, or not at
+ *     all.
  *
- * Complexity per plain no-op: two CAS on the word, one exchange on the channel, one clock read (a task's
- * end is the next one's start when the worker has not slept in between).
+ * Complexity per plain no-op: two CAS on the word, one exchange on the channel, one clock read (a
+ * task's end is the next one's start when the worker has not slept in between).
  */
 #include <string.h>
 
@@ -112,8 +114,8 @@ static int code_of(struct tr_call *call, struct tr__step step, char **ret_reason
     return (step.word & TR__TASK_TIMEOUT) != 0 ? TR_ETIMEDOUT : TR_ECANCELED;
 }
 
-/* The function has returned (or a wait for tr_finish was given up): ends the task or notes that it had
- * ended. Returns the time. */
+/* The function has returned (or a wait for tr_finish was given up): ends the task or notes that it
+ * had ended. Returns the time. */
 static uint64_t finish(struct tr_call *call)
 {
     struct tr__engine *engine = call->engine;
@@ -212,8 +214,8 @@ static void fiber_main(void *argument)
     return_from(&call);
 }
 
-/* Lets the fiber run until it sleeps in earnest or its function has returned. After either, the task is
- * somebody else's. */
+/* Lets the fiber run until it sleeps in earnest or its function has returned. After either, the
+ * task is somebody else's. */
 static void resume(struct tr__engine *engine, struct tr__worker *worker, struct tr__task *task,
                    struct tr__fiber *fiber)
 {
@@ -236,7 +238,8 @@ static void run_awaiting(struct tr__engine *engine, struct tr__worker *worker,
                          struct tr__task *task, uint64_t word)
 {
     struct tr__fiber *fiber = tr__fiber_take(&engine->fibers, &worker->fibers);
-    if (fiber == NULL) { /* no memory for a stack: admission counts fibers, the kernel counts pages */
+    if (fiber ==
+        NULL) { /* no memory for a stack: admission counts fibers, the kernel counts pages */
         struct tr_call call;
         open_frame(&call, engine, task, word);
         call.worker = worker;
@@ -284,7 +287,8 @@ static bool begin(struct tr__engine *engine, struct tr__tally tally, struct tr__
     return true;
 }
 
-/* Tools that usually take less than this leave their worker awake to its queue: less than a wake costs. */
+/* Tools that usually take less than this leave their worker awake to its queue: less than a wake
+ * costs. */
 #define BRIEF_NS 5000u
 
 static bool is_brief(struct tr__engine *engine, const struct tr__task *task)
@@ -293,8 +297,8 @@ static bool is_brief(struct tr__engine *engine, const struct tr__task *task)
     return typical != 0 && typical < BRIEF_NS;
 }
 
-/* A moving average of how long a tool keeps its worker at a time. Written only when it changes much, so the
- * line stays shared between workers. */
+/* A moving average of how long a tool keeps its worker at a time. Written only when it changes
+ * much, so the line stays shared between workers. */
 static void learn(struct tr__engine *engine, uint32_t tool, uint64_t start_ns, uint64_t end_ns)
 {
     uint64_t took = end_ns > start_ns ? end_ns - start_ns : 1;

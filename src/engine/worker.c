@@ -5,30 +5,31 @@
  * Called by run.c and host through engine.h; calls parts.
  *
  * Invariants
- *  1. Work is not lost: a producer pushes (seq_cst), then looks at `searching`, the seat's `mode` and
- *     `idle` (seq_cst). A worker stops searching, sets its mode to AWAY and its bit in `idle` (seq_cst), then
- *     looks at every queue (seq_cst), then sleeps. One sees the other: a producer wakes nobody only if
- *     somebody is searching, or the seat's occupant is awake and will look again.
+ *  1. Work is not lost: a producer pushes (seq_cst), then looks at `searching`, the seat's `mode`
+ *     and `idle` (seq_cst). A worker stops searching, sets its mode to AWAY and its bit in `idle`
+ *     (seq_cst), then looks at every queue (seq_cst), then sleeps. One sees the other: a producer
+ *     wakes nobody only if somebody is searching, or the seat's occupant is awake and will look
+ *     again.
  *  2. Who clears a bit of `idle` that was set owes that seat's occupant a notification, or is it.
- *  3. Only the token's holder pops, and it retries BUSY, so a queue that looks empty is empty but for a
- *     node that a token holder is about to return.
- *  4. Seats change hands only while their occupant is in a tool (busy_since != 0); a displaced worker
- *     notices at its next look at `occupant` and touches the seat no more. If it was between looking and
- *     taking, it takes one node more: the token keeps that harmless.
+ *  3. Only the token's holder pops, and it retries BUSY, so a queue that looks empty is empty but
+ *     for a node that a token holder is about to return.
+ *  4. Seats change hands only while their occupant is in a tool (busy_since != 0); a displaced
+ *     worker notices at its next look at `occupant` and touches the seat no more. If it was between
+ *     looking and taking, it takes one node more: the token keeps that harmless.
  *
- *  5. Work behind an occupant that said BRIEF and was wrong is found by the monitor within a slice: whoever
- *     relies on BRIEF sees to it that a check is coming.
+ *  5. Work behind an occupant that said BRIEF and was wrong is found by the monitor within a slice:
+ *     whoever relies on BRIEF sees to it that a check is coming.
  *
- * A wake costs the waker some 6 us, as much as a hundred no-op tools: so producers leave brief work to an
- * occupant that is awake, one worker at a time looks on for a while before it sleeps, and it is woken only
- * for work nobody is looking for.
+ * A wake costs the waker some 6 us, as much as a hundred no-op tools: so producers leave brief work
+ * to an occupant that is awake, one worker at a time looks on for a while before it sleeps, and it
+ * is woken only for work nobody is looking for.
  *
- * Complexity per node without sleeping: producer one exchange and one load; worker one CAS (token), one
- * store. Shared lines: the queue's tail (its producers), `idle` (read-mostly when all are busy). With more
- * cores, stealing spreads bursts; at most half of the seats search at a time.
+ * Complexity per node without sleeping: producer one exchange and one load; worker one CAS (token),
+ * one store. Shared lines: the queue's tail (its producers), `idle` (read-mostly when all are
+ * busy). With more cores, stealing spreads bursts; at most half of the seats search at a time.
  *
- * Rejected: taking several nodes at a time into a private list saves the token's CAS (5 ns) but hides
- * them behind a long tool, which is what the token exists to prevent.
+ * Rejected: taking several nodes at a time into a private list saves the token's CAS (5 ns) but
+ * hides them behind a long tool, which is what the token exists to prevent.
  */
 #include "engine/worker.h"
 
@@ -39,11 +40,13 @@
 
 /* A low node is taken after so many high ones in a row: low work gets at least 1/17 of a seat. */
 #define HIGHS_MAX 16u
-/* How long the one searching worker looks on before it sleeps: several times what a wake costs both sides. */
+/* How long the one searching worker looks on before it sleeps: several times what a wake costs both
+ * sides. */
 #define LOOK_ON_NS UINT64_C(50000)
 /* Looks between two looks at the clock and at the other seats' queues. */
 #define LOOKS_PER_ROUND 32u
-/* Nodes that may wait for a brief occupant before another worker is woken: at 0.1 us each, a wake's cost. */
+/* Nodes that may wait for a brief occupant before another worker is woken: at 0.1 us each, a wake's
+ * cost. */
 #define BACKLOG_MAX 128u
 /* Tries for one's own token before looking elsewhere: a thief holds it for some 20 ns. */
 #define TOKEN_TRIES 32u
@@ -170,8 +173,7 @@ static bool start_searching(struct tr__worker *worker)
 {
     struct tr__workers *workers = worker->workers;
     /* relaxed: a bound on wasted looking, not on correctness. */
-    if (!worker->searching &&
-        tr__load_relaxed(&workers->searching) * 2 < workers->config.seats) {
+    if (!worker->searching && tr__load_relaxed(&workers->searching) * 2 < workers->config.seats) {
         (void)tr__fetch_add_seq_cst(&workers->searching, 1u); /* invariant 1 */
         worker->searching = true;
     }
@@ -193,7 +195,8 @@ static uint32_t depth(struct tr__seat *seat)
     return nodes > UINT32_MAX / 2 ? 0 : nodes;
 }
 
-/* Has found work after searching: if there is more than it can do at once, the next one is woken. */
+/* Has found work after searching: if there is more than it can do at once, the next one is
+ * woken. */
 static void pass_on(struct tr__worker *worker)
 {
     struct tr__workers *workers = worker->workers;
@@ -281,7 +284,7 @@ void tr__worker_sleep(struct tr__worker *worker)
         return;
     }
     tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF); /* it looks at the queues next */
-    (void)start_searching(worker);                           /* so that it passes on what it was woken for */
+    (void)start_searching(worker); /* so that it passes on what it was woken for */
 }
 
 void tr__worker_leaves(struct tr__worker *worker)
@@ -299,7 +302,8 @@ void tr__worker_returns(struct tr__worker *worker)
 {
     struct tr__seat *seat = &worker->workers->seats[worker->seat];
     if (tr__load_acquire(&seat->occupant) == (void *)worker) {
-        /* A displacement in between leaves the new occupant called brief: the monitor repairs that. */
+        /* A displacement in between leaves the new occupant called brief: the monitor repairs
+         * that. */
         tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF);
     }
 }
@@ -382,19 +386,21 @@ static void displace(struct tr__workers *workers, struct tr__seat *seat, void *s
         return;
     }
     spare->seat = (uint32_t)(seat - workers->seats);
-    /* seq_cst: pairs with the look in tr__worker_sleep; the stuck worker may just be coming back. */
+    /* seq_cst: pairs with the look in tr__worker_sleep; the stuck worker may just be coming
+     * back. */
     if (!tr__cas_seq_cst(&seat->occupant, &stuck, (void *)spare)) {
         tr__workers_give_spare(workers, spare);
         return;
     }
     count(workers, TR__WORKERS_SUBSTITUTES);
-    tr__store_seq_cst(&spare->called, (void *)seat); /* publishes spare->seat; pairs with its look */
+    tr__store_seq_cst(&spare->called,
+                      (void *)seat); /* publishes spare->seat; pairs with its look */
     (void)tr__parker_notify(&spare->parker);
     (void)tr__parker_notify(&((struct tr__worker *)stuck)->parker);
 }
 
-/* A seat with work behind an occupant that has been in one tool for a slice: wakes a sleeper for it, or
- * gives the seat away. Returns when to look again, at the latest. */
+/* A seat with work behind an occupant that has been in one tool for a slice: wakes a sleeper for
+ * it, or gives the seat away. Returns when to look again, at the latest. */
 static uint64_t check_seat(struct tr__workers *workers, uint32_t index, uint64_t now_ns)
 {
     struct tr__seat *seat = &workers->seats[index];

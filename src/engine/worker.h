@@ -1,10 +1,11 @@
 /*
- * worker: seats with queues, and the threads that sit on them. Knows nodes, not tasks: what a node means
- * is told by the `run` hook.
+ * worker: seats with queues, and the threads that sit on them. Knows nodes, not tasks: what a node
+ * means is told by the `run` hook.
  *
- * A *seat* has two inboxes (high and low priority) with one consumer token. A *worker* is a thread; the one
- * that occupies a seat takes from its queues. A worker that is longer in one tool than a slice, while work
- * waits, loses its seat to a spare thread and joins the spares when it comes back.
+ * A *seat* has two inboxes (high and low priority) with one consumer token. A *worker* is a thread;
+ * the one that occupies a seat takes from its queues. A worker that is longer in one tool than a
+ * slice, while work waits, loses its seat to a spare thread and joins the spares when it comes
+ * back.
  */
 #ifndef TR__ENGINE_WORKER_H
 #define TR__ENGINE_WORKER_H
@@ -23,9 +24,10 @@ struct tr__workers;
 
 /* What an occupant says of itself, so that producers need not wake others for nothing. */
 enum tr__seat_mode {
-    TR__SEAT_AWAY = 0,  /* sleeps or is about to: wake somebody */
-    TR__SEAT_BRIEF = 1, /* awake, in tools that take microseconds: it will be back at the queue at once */
-    TR__SEAT_LONG = 2,  /* in a tool that takes its time: somebody else should take what comes */
+    TR__SEAT_AWAY = 0, /* sleeps or is about to: wake somebody */
+    TR__SEAT_BRIEF =
+        1, /* awake, in tools that take microseconds: it will be back at the queue at once */
+    TR__SEAT_LONG = 2, /* in a tool that takes its time: somebody else should take what comes */
 };
 
 struct tr__seat {
@@ -41,19 +43,19 @@ struct tr__seat {
 
 struct tr__worker {
     TR__CACHE_ALIGNED struct tr__workers *workers;
-    uint32_t index;              /* among all threads, for counts */
-    uint32_t seat;               /* where it sits now; its own */
+    uint32_t index; /* among all threads, for counts */
+    uint32_t seat;  /* where it sits now; its own */
     uint32_t random;
-    bool searching;              /* counted in workers->searching */
-    bool rested;                 /* it has looked in vain since the last node; run clears it */
-    bool started;                /* it has a thread; under the lock */
-    bool ended;                  /* it has left; under the lock */
-    void *context;               /* the engine's own per-thread things */
+    bool searching; /* counted in workers->searching */
+    bool rested;    /* it has looked in vain since the last node; run clears it */
+    bool started;   /* it has a thread; under the lock */
+    bool ended;     /* it has left; under the lock */
+    void *context;  /* the engine's own per-thread things */
     struct tr__fiber_cache fibers;
     struct tr__parker parker;
-    tr__atomic_u64 busy_since;   /* ns; 0: between tools. Its own; read by the monitor */
-    tr__atomic_ptr called;       /* spare: the seat it is called to, else NULL */
-    struct tr__worker *next;     /* in the list of spares, under the lock */
+    tr__atomic_u64 busy_since; /* ns; 0: between tools. Its own; read by the monitor */
+    tr__atomic_ptr called;     /* spare: the seat it is called to, else NULL */
+    struct tr__worker *next;   /* in the list of spares, under the lock */
     pthread_t thread;
 };
 
@@ -91,41 +93,44 @@ struct tr__workers {
     struct tr__seat *seats;
     struct tr__worker *workers; /* seats + substitutes_max of them */
     uint32_t workers_max;
-    pthread_mutex_t lock;       /* spares, started, blocked */
+    pthread_mutex_t lock; /* spares, started, blocked */
     pthread_cond_t changed;
     struct tr__worker *spares;
-    uint32_t started;           /* threads that exist or are being made */
-    uint32_t ended;             /* threads that have left */
-    uint32_t left_behind;       /* threads that close did not wait for */
+    uint32_t started;                          /* threads that exist or are being made */
+    uint32_t ended;                            /* threads that have left */
+    uint32_t left_behind;                      /* threads that close did not wait for */
     tr__atomic_u64 counts[TR__WORKERS_COUNTS]; /* rare things: atomic additions */
 };
 
 int tr__workers_open(struct tr__workers *workers, const struct tr__workers_config *config);
 
-/* Any thread. Gives a node to a seat and wakes somebody for it if anybody sleeps. Never fails or blocks. */
-void tr__workers_post(struct tr__workers *workers, struct tr__mpsc_node *node, uint32_t seat, bool low);
+/* Any thread. Gives a node to a seat and wakes somebody for it if anybody sleeps. Never fails or
+ * blocks. */
+void tr__workers_post(struct tr__workers *workers, struct tr__mpsc_node *node, uint32_t seat,
+                      bool low);
 /* The same for a chain linked from first to last. */
 void tr__workers_post_chain(struct tr__workers *workers, struct tr__mpsc_node *first,
                             struct tr__mpsc_node *last, uint32_t count, uint32_t seat, bool low);
 
-/* The worker itself, before a tool that may take its time: others take over what waits and what comes. */
+/* The worker itself, before a tool that may take its time: others take over what waits and what
+ * comes. */
 void tr__worker_leaves(struct tr__worker *worker);
 /* ... and after it. */
 void tr__worker_returns(struct tr__worker *worker);
 
-/* Any thread. A good seat for the next nodes: an idle one, else the shorter queue of two. `random` is the
- * caller's state. */
+/* Any thread. A good seat for the next nodes: an idle one, else the shorter queue of two. `random`
+ * is the caller's state. */
 uint32_t tr__workers_choose(struct tr__workers *workers, uint32_t *random);
 
 /* The ring thread, when asked for by `watch`: gives the seats of stuck workers to spares. */
 void tr__workers_check(struct tr__workers *workers, uint64_t now_ns);
 
-/* A host thread that wants to know whether all is quiet: its look at the counts comes after every worker's
- * that has gone to sleep (parts/gate). */
+/* A host thread that wants to know whether all is quiet: its look at the counts comes after every
+ * worker's that has gone to sleep (parts/gate). */
 void tr__workers_fence(struct tr__workers *workers);
 
-/* Stops when the queues are empty and joins. Threads still in a tool at `deadline_ns` are left behind
- * (detached): returns how many. Then nothing of `workers` may be freed. */
+/* Stops when the queues are empty and joins. Threads still in a tool at `deadline_ns` are left
+ * behind (detached): returns how many. Then nothing of `workers` may be freed. */
 uint32_t tr__workers_close(struct tr__workers *workers, uint64_t deadline_ns);
 
 void tr__workers_done(struct tr__workers *workers);

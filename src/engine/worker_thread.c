@@ -1,14 +1,14 @@
 /*
  * worker_thread.c: the threads behind the seats: their start, their loop, their end.
  *
- * Owner: the list of spares and the counts of threads: the lock; `called`: the monitor writes, its spare
- * reads. Called by engine.c (open, close) and worker.c; calls pthreads.
+ * Owner: the list of spares and the counts of threads: the lock; `called`: the monitor writes, its
+ * spare reads. Called by engine.c (open, close) and worker.c; calls pthreads.
  *
  * Invariants
- *  1. While the cap allows there is one spare thread: a spare that is called to a seat first starts the
- *     next one. So the ring thread never creates a thread, it only wakes one.
- *  2. Threads that exist <= seats + substitutes_max. A displaced thread becomes a spare when its tool
- *     returns.
+ *  1. While the cap allows there is one spare thread: a spare that is called to a seat first starts
+ *     the next one. So the ring thread never creates a thread, it only wakes one.
+ *  2. Threads that exist <= seats + substitutes_max. A displaced thread becomes a spare when its
+ *     tool returns.
  *  3. All signals are blocked in these threads: they are the host's.
  *
  * Complexity: O(1); a thread costs its stack's touched pages and 256 bytes here.
@@ -238,7 +238,8 @@ uint32_t tr__workers_close(struct tr__workers *workers, uint64_t deadline_ns)
     for (uint32_t i = 0; i < workers->started; i++) {
         (void)tr__parker_notify(&workers->workers[i].parker);
     }
-    struct timespec until = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
+    struct timespec until = {(time_t)(deadline_ns / 1000000000u),
+                             (long)(deadline_ns % 1000000000u)};
     int error = 0;
     while (workers->ended < workers->started && error != ETIMEDOUT) {
         error = deadline_ns == TR__FOREVER

@@ -6,13 +6,15 @@
 
 #include "engine/worker.h"
 
-/* worker.c, the worker itself: the next node, its own first, then others'; NULL: none to be had now. */
+/* worker.c, the worker itself: the next node, its own first, then others'; NULL: none to be had
+ * now. */
 struct tr__mpsc_node *tr__worker_find(struct tr__worker *worker);
 
 /* worker.c, the worker itself: sleeps until there may be work, a new seat, or the end. */
 void tr__worker_sleep(struct tr__worker *worker);
 
-/* worker.c, the worker itself, before it leaves its seat: nobody relies on its searching any more. */
+/* worker.c, the worker itself, before it leaves its seat: nobody relies on its searching any
+ * more. */
 void tr__worker_rests(struct tr__worker *worker);
 
 /* worker_thread.c: a sleeping thread for a seat, or NULL. */

@@ -1,14 +1,17 @@
 /*
  * admit.c: see admit.h: the point of no return, under the lane's lock.
  *
- * Owner thread: the launching one. Called by launch.c; calls registry, deadline, workers (to choose a seat).
+ * Owner thread: the launching one. Called by launch.c; calls registry, deadline, workers (to choose
+ * a seat).
  *
  * Invariants
  *  1. What can fail comes before the slot is taken; after that a task is complete and published.
  *  2. Launch times of a lane strictly grow: they are the order of listings.
- *  3. A call is counted once in `awaiting` if it will run on a fiber, from here to its function's return.
+ *  3. A call is counted once in `awaiting` if it will run on a fiber, from here to its function's
+ *     return.
  *
- * Complexity: one lock for all calls of a group; under it plain stores to the lane, the turn and the slot.
+ * Complexity: one lock for all calls of a group; under it plain stores to the lane, the turn and
+ * the slot.
  */
 #include "host/admit.h"
 
@@ -68,9 +71,8 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     task->user = call->request->user;
     fill_bytes(task, call);
     bool cooperative = (call->bits & TR__TASK_COOPERATIVE) != 0;
-    if (manager->threaded &&
-        tr__deadline_init(&manager->engine, task, call->options,
-                          cooperative || call->approval != NULL)) {
+    if (manager->threaded && tr__deadline_init(&manager->engine, task, call->options,
+                                               cooperative || call->approval != NULL)) {
         call->bits |= TR__TASK_HOLD_TIMER;
     }
     if (manager->threaded && call->approval != NULL) {
@@ -137,7 +139,8 @@ static int reserve(tr_manager *manager, const struct tr__prepared *call)
     if (!tr__prepared_awaits(manager, call)) {
         return 0;
     }
-    /* acq_rel: the look of those who wait for room (parts/gate); over the bound it is taken back. */
+    /* acq_rel: the look of those who wait for room (parts/gate); over the bound it is taken
+     * back. */
     uint32_t before = tr__fetch_add_acq_rel(&manager->engine.awaiting, 1u);
     if (before < manager->fibers_max) {
         return 0;
@@ -184,7 +187,8 @@ void tr__admit_again(tr_manager *manager, struct tr__prepared *call, struct tr__
     struct tr__gate *room = &registry->room;
     uint32_t epoch = tr__gate_enter(room);
     for (;;) {
-        (void)tr__registry_rebalance(registry, lane, TR__TAG_TASK); /* what there is, is brought here */
+        (void)tr__registry_rebalance(registry, lane,
+                                     TR__TAG_TASK); /* what there is, is brought here */
         call->error = 0;
         (void)tr__admit(manager, call, 1); /* the same lane, or the turn is gone */
         bool up = call->request->admit_timeout_ns == 0 ||

@@ -6,8 +6,8 @@
  *
  * Invariants
  *  1. A request in a channel is a copy: it owes nothing to the task, which may end meanwhile.
- *  2. An approval is counted before the callback is asked again, so a call that needs n approvals is asked
- *     with 0, 1 … n - 1 and then allowed.
+ *  2. An approval is counted before the callback is asked again, so a call that needs n approvals
+ *     is asked with 0, 1 … n - 1 and then allowed.
  *  3. The task stays APPROVAL until it is allowed: cancel, interrupt and expiry end it there.
  *
  * Complexity: O(bytes of the call) per request. Humans are slower.
@@ -37,7 +37,8 @@ struct tr__approval *tr__approval_make(const tr_request *request, const tr_permi
                                        unsigned approvals)
 {
     size_t bytes = request->call_id.size + request->metadata.size + request->input.size;
-    struct tr__approval *approval = (struct tr__approval *)tr__memory_take(sizeof(*approval) + bytes);
+    struct tr__approval *approval =
+        (struct tr__approval *)tr__memory_take(sizeof(*approval) + bytes);
     if (approval == NULL) {
         return NULL;
     }

@@ -115,7 +115,8 @@ int tr__config_resolve(const tr_config *config, tr_config *ret_config)
         const struct field *field = &fields[i];
         uint64_t value = get(&resolved, field);
         if (value == 0) {
-            value = field->offset == offsetof(tr_config, workers) ? default_workers() : field->normal;
+            value =
+                field->offset == offsetof(tr_config, workers) ? default_workers() : field->normal;
             set(&resolved, field, value);
         }
         if (value < field->least || value > field->most) {

@@ -6,8 +6,8 @@
 
 #include <toolring.h>
 
-/* Copies `config` (NULL: all defaults) with every zero replaced by its default. 0, or TR_EINVAL with the
- * offending field in the config's `message`. */
+/* Copies `config` (NULL: all defaults) with every zero replaced by its default. 0, or TR_EINVAL
+ * with the offending field in the config's `message`. */
 int tr__config_resolve(const tr_config *config, tr_config *ret_config);
 
 /* Processors this process may use. */

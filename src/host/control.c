@@ -4,10 +4,11 @@
  * Owner thread: any host thread. Called by hosts; calls cancel, settle, domain/task.
  *
  * Invariants
- *  1. An id from outside is looked up and then checked again in the very word that a transition swaps: a
- *     stale id acts on nothing.
- *  2. Attaching counts the task in its turn's `launched` before the transition, so its turn cannot look idle
- *     in between; if the transition fails the count is taken back and a waiter told to look again.
+ *  1. An id from outside is looked up and then checked again in the very word that a transition
+ *     swaps: a stale id acts on nothing.
+ *  2. Attaching counts the task in its turn's `launched` before the transition, so its turn cannot
+ *     look idle in between; if the transition fails the count is taken back and a waiter told to
+ *     look again.
  *
  * Complexity: O(1) each; attaching takes the lane's lock.
  */
@@ -125,13 +126,15 @@ int tr_task_set_continue(tr_manager *manager, tr_task_id id, tr_continue continu
     return error_of(tr__task_set_continue(task, id, continuation == TR_CONTINUE_REQUEST).action);
 }
 
-/* The number in a task's text form: the id without its tag. Tasks of fresh slots have small numbers. */
+/* The number in a task's text form: the id without its tag. Tasks of fresh slots have small
+ * numbers. */
 #define NUMBER_BITS (TR__GENERATION_BITS + TR__INDEX_BITS)
 
 char *tr_task_text(tr_task_id task, char text[TR_TASK_TEXT_BYTES])
 {
     uint64_t number = task & ((UINT64_C(1) << NUMBER_BITS) - 1);
-    number -= UINT64_C(1) << TR__INDEX_BITS; /* generations begin at 1: the first tasks are task-1 … */
+    number -=
+        UINT64_C(1) << TR__INDEX_BITS; /* generations begin at 1: the first tasks are task-1 … */
     (void)snprintf(text, TR_TASK_TEXT_BYTES, "task-%" PRIu64,
                    number & ((UINT64_C(1) << NUMBER_BITS) - 1));
     return text;

@@ -1,18 +1,19 @@
 /*
  * drain.c: the way out: turns' updates, sessions' loop updates and ready items, drain queues.
  *
- * Owner thread: any host thread; the inbox's token makes one the consumer. Called by hosts; calls batch,
- * parts/inbox, token.
+ * Owner thread: any host thread; the inbox's token makes one the consumer. Called by hosts; calls
+ * batch, parts/inbox, token.
  *
  * Invariants
- *  1. Whoever sleeps on an inbox holds its token, so it is alone, and the home cannot be given up under it:
- *     a turn's closer waits for the token, a session is pinned (counted in `turns`) by its taker.
- *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its token,
- *     closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
+ *  1. Whoever sleeps on an inbox holds its token, so it is alone, and the home cannot be given up
+ *     under it: a turn's closer waits for the token, a session is pinned (counted in `turns`) by
+ *     its taker.
+ *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its
+ *     token, closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
  *  3. A wait gives the token back on every way out.
  *
- * Complexity: a wait that finds something: no lock (turns, queues) or two short ones (sessions), one CAS for
- * the token. Nobody is woken by another's inbox.
+ * Complexity: a wait that finds something: no lock (turns, queues) or two short ones (sessions),
+ * one CAS for the token. Nobody is woken by another's inbox.
  */
 #include "host/drain.h"
 
@@ -38,8 +39,8 @@ static int take(tr_manager *manager, struct tr__inbox *inbox, size_t items_max,
     return count;
 }
 
-/* Looks at an inbox before sleeping on it, each about 20 ns: a sleep costs its waker 6 us and the sleeper
- * more, and brief tools are back sooner than that. */
+/* Looks at an inbox before sleeping on it, each about 20 ns: a sleep costs its waker 6 us and the
+ * sleeper more, and brief tools are back sooner than that. */
 #define LOOKS_BEFORE_SLEEP 300u
 
 /* What a waiter waits for beside items. */
@@ -48,7 +49,7 @@ struct wait {
     tr__atomic_u32 *over;  /* not 0: nothing more is waited for */
     tr_token *token;
     uint64_t deadline_ns;
-    unsigned looks;        /* before sleeping; 0 on a single processor */
+    unsigned looks; /* before sleeping; 0 on a single processor */
 };
 
 static unsigned looks_of(const tr_manager *manager)
@@ -125,7 +126,8 @@ int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t t
     }
     int result = TR_ENOENT;
     tr_batch *batch = NULL;
-    /* With the token it is this turn or none: a closer waits for the token before the slot is reused. */
+    /* With the token it is this turn or none: a closer waits for the token before the slot is
+     * reused. */
     if (tr__slots_find(&registry->turns, id) == slot) {
         result = TR_ESTATE;
         if (!turn->bound) {

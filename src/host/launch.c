@@ -3,20 +3,21 @@
  *
  * Owner thread: any host thread. Called by hosts; calls prepare, admit, engine, completion.
  *
- * A batch prepares up to TR__LAUNCH_GROUP calls of one turn, admits them under one lock and hands them to
- * workers in chains.
+ * A batch prepares up to TR__LAUNCH_GROUP calls of one turn, admits them under one lock and hands
+ * them to workers in chains.
  *
  * Invariants
  *  1. Until admission nothing has happened that tr__unprepare does not undo.
- *  2. At admission everything that finishing needs exists: the slot, its channel node, the batch of an
- *     inline call, the approval request, a fiber (counted in `awaiting`).
+ *  2. At admission everything that finishing needs exists: the slot, its channel node, the batch of
+ *     an inline call, the approval request, a fiber (counted in `awaiting`).
  *  3. The task is published before its id can be seen: in `ret_launched`, in events, by a worker.
- *  4. While its QUEUED event is being published the task has PUBLISHING and a hold that only this thread
- *     gives up (HOLD_RUN, not yet queued; or HOLD_ASK), so no later event overtakes and the slot stays.
+ *  4. While its QUEUED event is being published the task has PUBLISHING and a hold that only this
+ *     thread gives up (HOLD_RUN, not yet queued; or HOLD_ASK), so no later event overtakes and the
+ *     slot stays.
  *
- * Complexity of a plain background call: one lock, one exchange (worker inbox), one load (idle bitmap), one
- * clock read; in a group the lock, the clock and the exchange are shared. With more cores, launchers of
- * different lanes share nothing but the inboxes.
+ * Complexity of a plain background call: one lock, one exchange (worker inbox), one load (idle
+ * bitmap), one clock read; in a group the lock, the clock and the exchange are shared. With more
+ * cores, launchers of different lanes share nothing but the inboxes.
  */
 #include <string.h>
 
@@ -79,7 +80,7 @@ static void run_now(tr_manager *manager, struct tr__prepared *call)
 static void answer(const struct tr__prepared *call, tr_launched *ret_launched)
 {
     bool background = (call->bits & TR__TASK_BACKGROUND) != 0;
-    ret_launched->status = call->error < 0        ? call->error
+    ret_launched->status = call->error < 0       ? call->error
                            : call->ready != NULL ? TR_READY
                                                  : TR_PENDING;
     ret_launched->kind = background ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
@@ -90,7 +91,8 @@ static void answer(const struct tr__prepared *call, tr_launched *ret_launched)
     }
 }
 
-/* Announces admitted calls. Those for workers are handed over last, in chains per seat and priority. */
+/* Announces admitted calls. Those for workers are handed over last, in chains per seat and
+ * priority. */
 static void announce(tr_manager *manager, struct tr__prepared *calls, size_t count,
                      tr_launched *ret_launched)
 {
@@ -138,7 +140,8 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
     }
 }
 
-/* Prepares, admits and announces up to a group of calls of one turn. Returns how many were accepted. */
+/* Prepares, admits and announces up to a group of calls of one turn. Returns how many were
+ * accepted. */
 static int launch_group(tr_manager *manager, const tr_request *requests, size_t count,
                         tr_launched *ret_launched)
 {

@@ -4,13 +4,13 @@
  * Owner thread: any host thread. Called by hosts; calls registry, describe.
  *
  * Invariants
- *  1. A record is read under its lane's lock (nobody refills it) and with HOLD_LOOK (nobody frees what it
- *     points to).
- *  2. A listing is in the order of launches: by accepted time, then id. The cursor is the last one shown, so
- *     tasks that come and go between two calls neither repeat nor shift the rest.
+ *  1. A record is read under its lane's lock (nobody refills it) and with HOLD_LOOK (nobody frees
+ *     what it points to).
+ *  2. A listing is in the order of launches: by accepted time, then id. The cursor is the last one
+ *     shown, so tasks that come and go between two calls neither repeat nor shift the rest.
  *
- * Complexity: a snapshot O(1). A listing costs the rosters it looks at: a turn's, a session's, or all; the
- * smallest keys are selected, then described one by one.
+ * Complexity: a snapshot O(1). A listing costs the rosters it looks at: a turn's, a session's, or
+ * all; the smallest keys are selected, then described one by one.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,9 +44,8 @@ int tr_task_snapshot(tr_manager *manager, tr_task_id id, tr_snapshot *ret_snapsh
     /* relaxed: a wrong lane (the slot was reused) shows in the id under its lock. */
     struct tr__lane *lane = &registry->lanes[tr__load_relaxed(&task->lane)];
     tr__lane_lock(lane);
-    int error = tr__registry_task(registry, id) == NULL
-                    ? TR_ENOENT
-                    : describe(manager, task, id, ret_snapshot);
+    int error = tr__registry_task(registry, id) == NULL ? TR_ENOENT
+                                                        : describe(manager, task, id, ret_snapshot);
     tr__lane_unlock(lane);
     return error;
 }
@@ -196,8 +195,7 @@ int tr_task_list(tr_manager *manager, const tr_filter *filter, tr_cursor *cursor
         snapshots == NULL || snapshots_max == 0 || snapshots_max > INT32_MAX) {
         return TR_EINVAL;
     }
-    struct listing listing = {
-        manager, filter, {cursor->accepted_ns, cursor->task}, NULL, 0, 0, 0};
+    struct listing listing = {manager, filter, {cursor->accepted_ns, cursor->task}, NULL, 0, 0, 0};
     gather(&listing);
     int result = listing.error;
     if (result == 0) {

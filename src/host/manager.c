@@ -4,17 +4,20 @@
  * Owner thread: any host thread. Called by hosts; calls engine, completion.
  *
  * Closing, step by step, and why in this order:
- *  1. Intake stops: `registry.closing` is set, then every lane's lock is taken once. A launch that got its
- *     lane before is accepted and will be waited for; one after sees the flag.
+ *  1. Intake stops: `registry.closing` is set, then every lane's lock is taken once. A launch that
+ *     got its lane before is accepted and will be waited for; one after sees the flag.
  *  2. Drain: waits until nothing is unfinished, or the time is up.
- *  3. What is left is asked to stop; the engine's patience (grace + abandon_wait) ends what does not.
- *  4. Waits for functions that were abandoned, so that their threads can be joined; up to abandon_wait.
+ *  3. What is left is asked to stop; the engine's patience (grace + abandon_wait) ends what does
+ *     not.
+ *  4. Waits for functions that were abandoned, so that their threads can be joined; up to
+ *     abandon_wait.
  *  5. The engine's threads stop. From here on nobody settles or publishes.
  *  6. Readers and waiters are told. Channels can still be emptied until the manager is freed.
  *
  * Invariants
  *  1. `closed` is set only when every accepted task has been settled.
- *  2. The manager's memory is freed by tr_manager_free alone; the completion's by its last reference.
+ *  2. The manager's memory is freed by tr_manager_free alone; the completion's by its last
+ *     reference.
  *  3. After TR_EBUSY nothing is ever freed: a thread that nobody can stop may still use it.
  */
 #include "host/manager.h"
@@ -44,8 +47,8 @@ static int open_completion(const tr_config *config, struct tr__completion **ret_
         config->readers_max,
         config->bytes_max,
     };
-    struct tr__completion *completion = (struct tr__completion *)tr__memory_take_aligned(
-        TR_CACHE_LINE, sizeof(*completion));
+    struct tr__completion *completion =
+        (struct tr__completion *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*completion));
     if (completion == NULL) {
         return TR_ENOMEM;
     }
@@ -90,8 +93,7 @@ int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
     if (error < 0) {
         return error;
     }
-    tr_manager *manager =
-        (tr_manager *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*manager));
+    tr_manager *manager = (tr_manager *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*manager));
     if (manager == NULL) {
         return TR_ENOMEM;
     }
@@ -288,8 +290,7 @@ int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *ret_tool)
     if (name == NULL || ret_tool == NULL) {
         return TR_EINVAL;
     }
-    const struct tr__tool *tool =
-        tr__toolbox_find(&tr__manager_registry(manager)->toolbox, name);
+    const struct tr__tool *tool = tr__toolbox_find(&tr__manager_registry(manager)->toolbox, name);
     if (tool == NULL) {
         return TR_ENOENT;
     }

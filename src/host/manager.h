@@ -1,6 +1,6 @@
 /*
- * manager: the one owner: of the engine, the completion, the queues, and of their beginning and end.
- * launch is the way in, drain the way out, control steers; they all work on this struct.
+ * manager: the one owner: of the engine, the completion, the queues, and of their beginning and
+ * end. launch is the way in, drain the way out, control steers; they all work on this struct.
  */
 #ifndef TR__HOST_MANAGER_H
 #define TR__HOST_MANAGER_H
@@ -23,10 +23,11 @@ struct tr_manager {
     uint32_t fibers_max;
     uint32_t queues_max;
     bool threaded;
-    TR__CACHE_ALIGNED tr__atomic_u32 closed; /* 1: every outcome is in its channel; written by close */
-    tr__atomic_u32 closing;                  /* 1: somebody closes; the first one wins */
-    bool left_behind;                        /* close answered TR_EBUSY: nothing may be freed */
-    pthread_mutex_t lock;                    /* guards the list of queues */
+    TR__CACHE_ALIGNED tr__atomic_u32
+        closed;             /* 1: every outcome is in its channel; written by close */
+    tr__atomic_u32 closing; /* 1: somebody closes; the first one wins */
+    bool left_behind;       /* close answered TR_EBUSY: nothing may be freed */
+    pthread_mutex_t lock;   /* guards the list of queues */
     struct tr_queue *queues;
     uint32_t queues_count;
 };
@@ -38,8 +39,8 @@ static inline struct tr__registry *tr__manager_registry(tr_manager *manager)
     return &manager->completion->registry;
 }
 
-/* Whether a caller's structure can be taken: it is at least as large as this library's, and what lies
- * beyond is zero (a newer caller that asks for nothing new). */
+/* Whether a caller's structure can be taken: it is at least as large as this library's, and what
+ * lies beyond is zero (a newer caller that asks for nothing new). */
 bool tr__size_is_known(const void *structure, size_t size, size_t known);
 
 /* Whether every field of the options is in its range. */

@@ -66,13 +66,23 @@ static void fall_back(tr_options *into, const tr_options *from)
 }
 
 static const tr_options built_in = {
-    sizeof(tr_options), TR_ROUTE_FOREGROUND, TR_DELIVERY_TO_LOOP, TR_CONTINUE_NOTIFY,
-    TR_LIFETIME_SESSION, TR_PRIORITY_DEFAULT, 0, 0, TR_FOREVER, TR_FOREVER, TR_FOREVER, TR_FOREVER,
+    sizeof(tr_options),
+    TR_ROUTE_FOREGROUND,
+    TR_DELIVERY_TO_LOOP,
+    TR_CONTINUE_NOTIFY,
+    TR_LIFETIME_SESSION,
+    TR_PRIORITY_DEFAULT,
+    0,
+    0,
+    TR_FOREVER,
+    TR_FOREVER,
+    TR_FOREVER,
+    TR_FOREVER,
     0, /* the manager's */
 };
 
-void tr__options_resolve(const tr_options *launch, const tr_options *routed,
-                         const tr_options *tool, tr_options *ret_options)
+void tr__options_resolve(const tr_options *launch, const tr_options *routed, const tr_options *tool,
+                         tr_options *ret_options)
 {
     *ret_options = *launch;
     if (routed != NULL) {
@@ -81,8 +91,8 @@ void tr__options_resolve(const tr_options *launch, const tr_options *routed,
     fall_back(ret_options, tool);
     fall_back(ret_options, &built_in);
     if (ret_options->priority == TR_PRIORITY_DEFAULT) {
-        ret_options->priority = ret_options->route == TR_ROUTE_BACKGROUND ? TR_PRIORITY_LOW
-                                                                          : TR_PRIORITY_HIGH;
+        ret_options->priority =
+            ret_options->route == TR_ROUTE_BACKGROUND ? TR_PRIORITY_LOW : TR_PRIORITY_HIGH;
     }
 }
 

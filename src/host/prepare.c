@@ -1,7 +1,8 @@
 /*
  * prepare.c: see prepare.h.
  *
- * Owner thread: the launching one. Called by launch.c; calls the host's callbacks, options, approval, arena.
+ * Owner thread: the launching one. Called by launch.c; calls the host's callbacks, options,
+ * approval, arena.
  *
  * Invariants
  *  1. Preparing changes nothing that the host can see, and undoing it leaves nothing behind.
@@ -100,8 +101,7 @@ static uint64_t bits_of(tr_manager *manager, const struct tr__prepared *call)
     const tr_options *options = call->options;
     bool here = options->route == TR_ROUTE_INLINE;
     bool waits = call->approval != NULL || call->deny;
-    bool cooperative =
-        here || !manager->threaded || (call->tool->flags & TR_TOOL_AWAITING) != 0;
+    bool cooperative = here || !manager->threaded || (call->tool->flags & TR_TOOL_AWAITING) != 0;
     uint64_t bits = waits ? (uint64_t)TR__TASK_APPROVAL | TR__TASK_HOLD_ASK
                           : (uint64_t)TR__TASK_QUEUED | TR__TASK_HOLD_RUN;
     bits |= TR__TASK_HOLD_RESULT;

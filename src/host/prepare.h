@@ -13,16 +13,16 @@
 struct tr__prepared {
     const tr_request *request;
     const struct tr__tool *tool;
-    const tr_options *options;  /* the tool's resolved ones, or `own` */
+    const tr_options *options; /* the tool's resolved ones, or `own` */
     tr_options own;
-    uint64_t bits;              /* of the state word */
-    struct tr__arena_ref in;    /* a block for call id, metadata, input; or none */
+    uint64_t bits;           /* of the state word */
+    struct tr__arena_ref in; /* a block for call id, metadata, input; or none */
     struct tr__approval *approval;
     uint64_t expire_ns;
-    char *denied;               /* the reason, a copy; set when denied */
+    char *denied; /* the reason, a copy; set when denied */
     bool deny;
-    tr_batch *ready;            /* inline: reserved */
-    struct tr__task *task;      /* once admitted */
+    tr_batch *ready;       /* inline: reserved */
+    struct tr__task *task; /* once admitted */
     uint32_t seat;
     int error;
 };
@@ -32,7 +32,8 @@ static inline size_t tr__prepare_align(size_t size)
     return (size + 7u) & ~(size_t)7u;
 }
 
-/* Validates, asks permission, routes, takes memory. 0 or the error; in either case tr__unprepare undoes it. */
+/* Validates, asks permission, routes, takes memory. 0 or the error; in either case tr__unprepare
+ * undoes it. */
 int tr__prepare(tr_manager *manager, const tr_request *request, struct tr__prepared *call);
 
 /* Gives back what tr__prepare took, when the call is not admitted. */

@@ -1,18 +1,20 @@
 /*
  * sessions.c: opening, closing, finding sessions and turns; interrupting turns.
  *
- * Owner thread: any host thread, under the lane's lock where it says so. Called by hosts and manager.c;
- * calls registry, cancel, settle.
+ * Owner thread: any host thread, under the lane's lock where it says so. Called by hosts and
+ * manager.c; calls registry, cancel, settle.
  *
  * Invariants
- *  1. Tasks are cancelled before their home is marked closed: settling under the lane's lock is allowed
- *     only then (completion/settle.h).
- *  2. Marking comes before discarding what is in the inbox; whoever delivers later discards by itself.
- *  3. A waiter in tr_turn_wait holds the inbox's token: it is told to look again and leaves; only then is
- *     the inbox emptied and the slot given up.
+ *  1. Tasks are cancelled before their home is marked closed: settling under the lane's lock is
+ *     allowed only then (completion/settle.h).
+ *  2. Marking comes before discarding what is in the inbox; whoever delivers later discards by
+ *     itself.
+ *  3. A waiter in tr_turn_wait holds the inbox's token: it is told to look again and leaves; only
+ *     then is the inbox emptied and the slot given up.
  *
- * Complexity: interrupting costs what the turn's foreground roster holds (at most twice its live tasks and
- * four); closing what the turn's, or session's, live tasks cost. Finding by label looks at every session.
+ * Complexity: interrupting costs what the turn's foreground roster holds (at most twice its live
+ * tasks and four); closing what the turn's, or session's, live tasks cost. Finding by label looks
+ * at every session.
  */
 #include <string.h>
 
@@ -24,9 +26,8 @@ int tr_session_open(tr_manager *manager, const tr_session_options *options,
                     tr_session_id *ret_session)
 {
     if (ret_session == NULL ||
-        (options != NULL &&
-         (!tr__size_is_known(options, options->size, sizeof(*options)) ||
-          (options->queue != NULL && options->queue->manager != manager)))) {
+        (options != NULL && (!tr__size_is_known(options, options->size, sizeof(*options)) ||
+                             (options->queue != NULL && options->queue->manager != manager)))) {
         return TR_EINVAL;
     }
     return tr__registry_open_session(tr__manager_registry(manager), options, ret_session);
@@ -36,10 +37,10 @@ int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_optio
                  tr_turn_id *ret_turn)
 {
     if (ret_turn == NULL ||
-        (options != NULL &&
-         (!tr__size_is_known(options, options->size, sizeof(*options)) ||
-          (options->flags & ~TR_TURN_UNBOUND) != 0 || options->reserved != 0 ||
-          (options->queue != NULL && (options->queue->manager != manager || options->flags != 0))))) {
+        (options != NULL && (!tr__size_is_known(options, options->size, sizeof(*options)) ||
+                             (options->flags & ~TR_TURN_UNBOUND) != 0 || options->reserved != 0 ||
+                             (options->queue != NULL &&
+                              (options->queue->manager != manager || options->flags != 0))))) {
         return TR_EINVAL;
     }
     return tr__registry_open_turn(tr__manager_registry(manager), session, options, ret_turn);
@@ -143,8 +144,8 @@ int tr_turn_close(tr_manager *manager, tr_turn_id id, uint32_t flags)
     return 0;
 }
 
-/* Orphans that no roster has: looks at every task. Under the lane's lock, which keeps `turn` readable for
- * tasks of this lane's sessions; others are told apart by their lane. */
+/* Orphans that no roster has: looks at every task. Under the lane's lock, which keeps `turn`
+ * readable for tasks of this lane's sessions; others are told apart by their lane. */
 static void cancel_lost_orphans(tr_manager *manager, struct tr__session *session,
                                 struct tr__lane *lane, bool (*wanted)(uint64_t word))
 {
@@ -193,7 +194,8 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     tr__inbox_interrupt(&session->loop);
     tr__inbox_interrupt(&session->ready);
     if (discard) {
-        tr__store_seq_cst(&session->discarded, 1u); /* pairs with the load after a push (settle.c) */
+        tr__store_seq_cst(&session->discarded,
+                          1u); /* pairs with the load after a push (settle.c) */
         if (session->queue == NULL) {
             struct tr__tally tally = tr__completion_shared(completion);
             tr__settle_discard(completion, tally, &session->loop);
@@ -221,7 +223,8 @@ int tr_session_find(tr_manager *manager, const char *label, tr_session_id *ret_s
         }
         struct tr__lane *lane = NULL;
         struct tr__session *session = tr__registry_lock_session(
-            registry, TR__ID_MAKE(TR__TAG_SESSION, TR__WORD_GENERATION(tr__load_acquire(&slot->word)), i),
+            registry,
+            TR__ID_MAKE(TR__TAG_SESSION, TR__WORD_GENERATION(tr__load_acquire(&slot->word)), i),
             &lane);
         if (session == NULL) {
             continue;

@@ -4,10 +4,10 @@
  * Owner thread: any. Called by drain.c and hosts; calls parts/parker.
  *
  * Invariants
- *  1. The canceller sets the flag (seq_cst), then notifies every wait in the list; a waiter enters the list,
- *     prepares to sleep (seq_cst), then looks at the flag. One sees the other.
- *  2. A wait is in the list from enter to leave; both and the notifying hold the lock, so a parker in the
- *     list is alive.
+ *  1. The canceller sets the flag (seq_cst), then notifies every wait in the list; a waiter enters
+ *     the list, prepares to sleep (seq_cst), then looks at the flag. One sees the other.
+ *  2. A wait is in the list from enter to leave; both and the notifying hold the lock, so a parker
+ *     in the list is alive.
  *
  * Complexity: cancelling is linear in the waits under way.
  */

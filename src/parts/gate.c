@@ -5,7 +5,8 @@
  *
  * Invariants
  *  1. A waiter is counted in `waiters` from before its first look to after its last.
- *  2. `epoch` changes at least once between any opening that saw a waiter and that waiter's next sleep.
+ *  2. `epoch` changes at least once between any opening that saw a waiter and that waiter's next
+ *     sleep.
  *
  * Complexity: opening wakes every waiter; meant for few of them.
  */
@@ -34,11 +35,12 @@ uint32_t tr__gate_enter(struct tr__gate *gate)
 
 uint32_t tr__gate_wait(struct tr__gate *gate, uint32_t epoch, uint64_t deadline_ns)
 {
-    struct timespec until = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
+    struct timespec until = {(time_t)(deadline_ns / 1000000000u),
+                             (long)(deadline_ns % 1000000000u)};
     const struct timespec *limit = deadline_ns == TR__FOREVER ? NULL : &until;
     /* EAGAIN, EINTR and ETIMEDOUT all mean: look again. */
-    (void)syscall(SYS_futex, &gate->epoch, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, epoch, limit, NULL,
-                  FUTEX_BITSET_MATCH_ANY);
+    (void)syscall(SYS_futex, &gate->epoch, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, epoch, limit,
+                  NULL, FUTEX_BITSET_MATCH_ANY);
     return tr__load_acquire(&gate->epoch); /* pairs with tr__gate_wake */
 }
 

@@ -1,16 +1,17 @@
 /*
  * gate: where any number of threads wait for something that several others bring about.
  *
- * A parker has one owner; a gate has many waiters. Used where waiting is rare and unfair waking is fine:
- * room for a launch, a manager becoming idle. Opening costs one load while nobody waits.
+ * A parker has one owner; a gate has many waiters. Used where waiting is rare and unfair waking is
+ * fine: room for a launch, a manager becoming idle. Opening costs one load while nobody waits.
  *
  * Use, waiter: epoch = tr__gate_enter(); look; if not yet, tr__gate_wait(epoch); look again …;
  *              tr__gate_leave().
  *      opener: bring it about, then tr__gate_open().
  *
- * No lost wake-up, provided that waiter's look and opener's act are read-modify-writes of one word: that
- * word's modification order then puts the act before the look (the look sees it) or the look before the
- * act, and then the waiter's enter happens before the opener's load of `waiters`, which sees it.
+ * No lost wake-up, provided that waiter's look and opener's act are read-modify-writes of one word:
+ * that word's modification order then puts the act before the look (the look sees it) or the look
+ * before the act, and then the waiter's enter happens before the opener's load of `waiters`, which
+ * sees it.
  */
 #ifndef TR__PARTS_GATE_H
 #define TR__PARTS_GATE_H
@@ -20,14 +21,15 @@
 #include "base/atomic.h"
 
 struct tr__gate {
-    TR__CACHE_ALIGNED tr__atomic_u32 waiters; /* threads between enter and leave; writers: waiters */
-    tr__atomic_u32 epoch;                     /* writer: openers that saw a waiter */
+    TR__CACHE_ALIGNED tr__atomic_u32
+        waiters;          /* threads between enter and leave; writers: waiters */
+    tr__atomic_u32 epoch; /* writer: openers that saw a waiter */
 };
 
 void tr__gate_init(struct tr__gate *gate);
 uint32_t tr__gate_enter(struct tr__gate *gate);
-/* Sleeps while the epoch is `epoch`, at most until `deadline_ns`. Returns the epoch now; the caller looks at
- * the clock itself. */
+/* Sleeps while the epoch is `epoch`, at most until `deadline_ns`. Returns the epoch now; the caller
+ * looks at the clock itself. */
 uint32_t tr__gate_wait(struct tr__gate *gate, uint32_t epoch, uint64_t deadline_ns);
 void tr__gate_leave(struct tr__gate *gate);
 /* The slow half of opening. */

@@ -116,6 +116,19 @@ small_room() {
     expect "wrong output" has c300 '"stdout":"300\n"'
 }
 
+# More commands and sleeps than may run at once: reading waits, none fails for want of room.
+few_processes() {
+    local n
+    for n in $(seq 1 60); do
+        printf '{"call_id":"c%d","tool":"shell","input":{"command":"echo %d"}}\n' "$n" "$n"
+        printf '{"call_id":"s%d","tool":"sleep","input":{"ms":1}}\n' "$n"
+    done >"$work/calls"
+    printf '{"call_id":"in","tool":"shell","input":{"command":"echo x"},"route":"inline"}\n' >>"$work/calls"
+    run --processes-max 3 "$work/calls"
+    expect "exit status $status" is "$status" 0
+    expect "not 121 results" results_are 121
+}
+
 try shortest shortest
 try labels labels
 try routes routes
@@ -127,4 +140,5 @@ try from_file from_file
 try quiet quiet
 try inline_manager inline_manager
 try small_room small_room
+try few_processes few_processes
 done_testing

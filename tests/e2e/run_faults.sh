@@ -130,11 +130,39 @@ wrong_usage() {
     usage "--workers takes a whole number" run --workers many
     usage "--workers takes a whole number" run --workers 65
     usage "--tasks-max takes a whole number" run --tasks-max 0
+    usage "--processes-max takes a whole number" run --processes-max 65536
     usage "one file at most" run a b
     usage "cannot use directory" run --cwd "$work/none"
     usage "cannot use directory" run --cwd "$TOOLRING"
     usage "toolring doctor --help" doctor --nonsense
     usage "toolring doctor --help" doctor more
+}
+
+# Started with its standard streams closed it must not take other descriptors for them.
+closed_streams() {
+    "$TOOLRING" run <&- >"$work/out" 2>"$work/err"
+    status=$?
+    expect "exit status $status without input" is "$status" 2
+    expect "message without input" said "cannot read on: Bad file descriptor"
+    "$TOOLRING" run <<<'{"tool":"echo","input":{"text":"x"}}' >&- 2>"$work/err"
+    status=$?
+    expect "exit status $status without output" is "$status" 1
+    expect "message without output" said "cannot write results: Bad file descriptor"
+    "$TOOLRING" run <<<'{"call_id":"c","tool":"echo","input":{"text":"x"}}' >"$work/out" 2>&-
+    status=$?
+    expect "exit status $status without standard error" is "$status" 0
+    expect "result without standard error" has c '"outcome":"completed"'
+}
+
+engine_cannot_start() {
+    (
+        ulimit -n 8
+        exec "$TOOLRING" run <<<'{"tool":"echo","input":{"text":"x"}}' >"$work/out" 2>"$work/err"
+    )
+    status=$?
+    expect "exit status $status" is "$status" 3
+    expect "message" grep -q '^toolring: cannot ' "$work/err"
+    expect "output" is "$(wc -c <"$work/out")" 0
 }
 
 try malformed malformed
@@ -147,5 +175,7 @@ try oversize oversize
 try large_but_allowed large_but_allowed
 try missing_file missing_file
 try a_directory a_directory
+try closed_streams closed_streams
+try engine_cannot_start engine_cannot_start
 try wrong_usage wrong_usage
 done_testing

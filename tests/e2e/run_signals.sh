@@ -134,6 +134,37 @@ output_full() {
     expect "message" said "cannot write results: No space left on device"
 }
 
+# Nobody reads the results and nobody closes them: a signal after the end gives them up.
+output_stuck() {
+    local first
+    {
+        printf '{"call_id":"big","tool":"echo","input":{"text":"'
+        head -c 1000000 /dev/zero | tr '\0' 'y'
+        printf '"}}\n'
+    } >"$work/calls"
+    mkfifo "$work/from"
+    exec 3<>"$work/from" 4>/dev/null
+    "$TOOLRING" run "$work/calls" >"$work/from" 2>"$work/err" 3<&- &
+    child=$!
+    # A line longer than a pipe holds has begun to come: its write is stuck from now on.
+    expect "no result" read -r -n 10 -t 60 first <&3
+    kill -TERM "$child"
+    expect "no notice" await said "SIGTERM: cancelling everything"
+    # The next signal counts once the manager is closed, which cannot be seen from here.
+    expect "did not end" await give_up
+    wait "$child"
+    status=$?
+    child=
+    exec 3<&-
+    expect "exit status $status after ${first:-}" is "$status" 1
+    expect "message" said "gave up writing the remaining results"
+}
+
+give_up() {
+    kill -TERM "$child" 2>/dev/null
+    is_gone "$child"
+}
+
 try first_interrupt first_interrupt
 try second_interrupt second_interrupt
 try terminate terminate
@@ -142,4 +173,5 @@ try terminate_inline terminate_inline
 try hangup hangup
 try output_closed output_closed
 try output_full output_full
+try output_stuck output_stuck
 done_testing
