@@ -3,7 +3,7 @@
 # tests/support/case.h bring a plain runner, and Criterion is not linked.
 file(GLOB test_folders LIST_DIRECTORIES true RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/tests
     CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/*)
-list(REMOVE_ITEM test_folders support packaging)
+list(REMOVE_ITEM test_folders support packaging contract)
 
 add_library(toolring_test_flags INTERFACE)
 target_include_directories(toolring_test_flags INTERFACE
@@ -55,4 +55,13 @@ if(TR_MODEL)
         target_link_libraries(toolring-model-${name} PRIVATE Threads::Threads)
         add_dependencies(toolring-models toolring-model-${name})
     endforeach()
+endif()
+
+# The randomised contract test: a program of its own, which replays and shrinks what it finds.
+file(GLOB contract_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/contract/*.c)
+if(contract_sources)
+    add_executable(toolring-contract ${contract_sources})
+    target_include_directories(toolring-contract PRIVATE include tests)
+    target_link_libraries(toolring-contract PRIVATE
+        toolring_static toolring_flags toolring_link_flags toolring_dependencies)
 endif()

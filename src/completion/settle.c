@@ -216,12 +216,23 @@ static void free_inputs(struct tr__completion *completion, struct tr__task *task
     task->flags = 0;
 }
 
+/* The canceller's, if the task had ended before it was left: nobody else is here any more. */
+static void free_stop_reason(struct tr__completion *completion, struct tr__task *task)
+{
+    if ((tr__task_word(task) & TR__TASK_COOPERATIVE) != 0) {
+        struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+        /* acquire: pairs with engine/cancel. */
+        tr__memory_give(tr__exchange_acquire(&cold->stop_reason, (void *)NULL));
+    }
+}
+
 void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, uint64_t hold)
 {
     if ((hold & TR__TASK_HOLD_RESULT) != 0) {
         free_result(completion, task);
     }
     if (tr__task_drop(task, hold)) {
+        free_stop_reason(completion, task);
         free_inputs(completion, task);
         tr__registry_recycle(&completion->registry, task);
     }

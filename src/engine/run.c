@@ -59,7 +59,9 @@ void tr__engine_settle(struct tr__engine *engine, struct tr__tally tally, struct
     if ((step.word & TR__TASK_HOLD_TIMER) != 0 && engine->config.threaded) {
         tr__deadline_disarm(engine, task);
     }
-    if (tr__word_state(step.before) == TR__TASK_APPROVAL && tr__engine_awaits(engine, task)) {
+    if (tr__word_state(step.before) == TR__TASK_APPROVAL &&
+        (step.word & TR__TASK_INLINE) == 0 && /* runs on no fiber: was never counted */
+        tr__engine_awaits(engine, task)) {
         tr__engine_unawait(engine);
     }
     struct tr__ending ending = {now_ns, code, reason};
@@ -272,6 +274,8 @@ static uint64_t run_plain(struct tr__engine *engine, struct tr__worker *worker,
 static bool begin(struct tr__engine *engine, struct tr__tally tally, struct tr__task *task,
                   uint64_t now, uint64_t *ret_word)
 {
+    /* The worker's `now` may be of before the launch: it is the end of its task before. */
+    now = now > task->accepted_ns ? now : task->accepted_ns;
     tr__store_relaxed(&task->started_ns, now); /* published by the transition that sets STARTED */
     struct tr__step step = tr__task_start(task, tr__engine_wanted(engine));
     if (step.action == TR__ACTION_LATE) {

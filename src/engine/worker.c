@@ -195,6 +195,8 @@ static uint32_t depth(struct tr__seat *seat)
     return nodes > UINT32_MAX / 2 ? 0 : nodes;
 }
 
+static void ensure_watch(struct tr__workers *workers);
+
 /* Has found work after searching: if there is more than it can do at once, the next one is
  * woken. */
 static void pass_on(struct tr__worker *worker)
@@ -211,6 +213,11 @@ static void pass_on(struct tr__worker *worker)
                 return;
             }
         }
+    }
+    /* What is left waits for somebody who is awake; producers that saw this one searching have not
+     * seen to a check (invariant 5). */
+    if (any_work(workers)) {
+        ensure_watch(workers);
     }
 }
 

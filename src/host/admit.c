@@ -119,14 +119,15 @@ static int admit_one(tr_manager *manager, struct tr__lane *lane, struct tr__turn
     turn->tasks++;
     fill_task(manager, turn, call);
     call->bits |= tr__engine_wanted(&manager->engine) ? TR__TASK_PUBLISHING : 0;
-    tr__task_admit(call->task, call->bits);
-    tr__turn_enrol(turn, tr__slots_id(&registry->tasks, &call->task->slot), background);
+    /* Counted before it can be found: whoever guesses its id may end it at once. */
     if (!background && (call->bits & TR__TASK_INLINE) == 0) {
         /* release: pairs with tr__turn_is_idle; relaxed load: written under this lock only. */
         tr__store_release(&turn->launched, tr__load_relaxed(&turn->launched) + 1);
     }
     /* release: pairs with tr__completion_accepted; likewise. */
     tr__store_release(&lane->accepted, tr__load_relaxed(&lane->accepted) + 1);
+    tr__task_admit(call->task, call->bits);
+    tr__turn_enrol(turn, tr__slots_id(&registry->tasks, &call->task->slot), background);
     return 0;
 }
 
@@ -139,13 +140,18 @@ static int reserve(tr_manager *manager, const struct tr__prepared *call)
     if (!tr__prepared_awaits(manager, call)) {
         return 0;
     }
-    /* acq_rel: the look of those who wait for room (parts/gate); over the bound it is taken
-     * back. */
-    uint32_t before = tr__fetch_add_acq_rel(&manager->engine.awaiting, 1u);
-    if (before < manager->fibers_max) {
-        return 0;
+    uint32_t before = tr__load_relaxed(&manager->engine.awaiting); /* a guess; the CAS decides */
+    for (bool looked = false; before < manager->fibers_max || !looked;) {
+        if (before >= manager->fibers_max) {
+            /* The look of those who wait for room, by read-modify-write as parts/gate asks for. The
+             * count never goes over the bound: taking back would open the gate for the waiter
+             * itself. */
+            before = tr__fetch_add_acq_rel(&manager->engine.awaiting, 0u);
+            looked = true;
+        } else if (tr__cas_acq_rel(&manager->engine.awaiting, &before, before + 1u)) {
+            return 0;
+        }
     }
-    tr__engine_unawait(&manager->engine);
     return TR_EAGAIN;
 }
 

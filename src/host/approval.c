@@ -80,8 +80,10 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
     approval->accepted_ns = task->accepted_ns;
     approval->user = task->user;
     approval->session_user = turn->session->user;
-    if (manager->threaded && expire_ns != 0) {
-        tr__deadline_expire(engine, task, tr__clock_after(now, expire_ns));
+    if (manager->threaded && (expire_ns != 0 || approval->approvals > 0)) {
+        /* Also to end the expiry of the request before. */
+        tr__deadline_expire(engine, task,
+                            expire_ns != 0 ? tr__clock_after(now, expire_ns) : TR_FOREVER);
     }
     if (tr__engine_wanted(engine) && tr__task_publish(task, approval->task)) {
         tr__describe_event(manager->completion, task, tr__task_word(task), TR_EVENT_INPUT_REQUIRED,
@@ -170,6 +172,9 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id)
 
 int tr_task_approve(tr_manager *manager, tr_task_id id)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__task *task = tr__registry_task(tr__manager_registry(manager), id);
     if (task == NULL) {
         return TR_ENOENT;
@@ -192,6 +197,9 @@ int tr_task_approve(tr_manager *manager, tr_task_id id)
 
 int tr_task_deny(tr_manager *manager, tr_task_id id, const char *reason)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__task *task = tr__registry_task(tr__manager_registry(manager), id);
     if (task == NULL) {
         return TR_ENOENT;

@@ -39,6 +39,9 @@ static struct tr__task *find(tr_manager *manager, tr_task_id id)
 
 int tr_task_cancel(tr_manager *manager, tr_task_id id, const char *reason)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__task *task = find(manager, id);
     if (task == NULL) {
         return TR_ENOENT;
@@ -48,6 +51,9 @@ int tr_task_cancel(tr_manager *manager, tr_task_id id, const char *reason)
 
 int tr_task_detach(tr_manager *manager, tr_task_id id)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__task *task = find(manager, id);
     if (task == NULL) {
         return TR_ENOENT;
@@ -89,6 +95,9 @@ static int attach(tr_manager *manager, struct tr__task *task, tr_task_id id)
 
 int tr_task_attach(tr_manager *manager, tr_task_id id)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__registry *registry = tr__manager_registry(manager);
     struct tr__task *task = find(manager, id);
     if (task == NULL) {
@@ -104,7 +113,7 @@ int tr_task_attach(tr_manager *manager, tr_task_id id)
 
 int tr_task_set_delivery(tr_manager *manager, tr_task_id id, tr_delivery delivery)
 {
-    if (delivery != TR_DELIVERY_TO_LOOP && delivery != TR_DELIVERY_MANUAL) {
+    if (manager == NULL || (delivery != TR_DELIVERY_TO_LOOP && delivery != TR_DELIVERY_MANUAL)) {
         return TR_EINVAL;
     }
     struct tr__task *task = find(manager, id);
@@ -116,7 +125,8 @@ int tr_task_set_delivery(tr_manager *manager, tr_task_id id, tr_delivery deliver
 
 int tr_task_set_continue(tr_manager *manager, tr_task_id id, tr_continue continuation)
 {
-    if (continuation != TR_CONTINUE_NOTIFY && continuation != TR_CONTINUE_REQUEST) {
+    if (manager == NULL ||
+        (continuation != TR_CONTINUE_NOTIFY && continuation != TR_CONTINUE_REQUEST)) {
         return TR_EINVAL;
     }
     struct tr__task *task = find(manager, id);

@@ -112,7 +112,7 @@ static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wa
 int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
                  size_t items_max, tr_batch **ret_batch)
 {
-    if (ret_batch == NULL || size_is_bad(items_max)) {
+    if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -174,7 +174,7 @@ static int wait_session(tr_manager *manager, struct tr__session *session, struct
 static int take_session(tr_manager *manager, tr_session_id id, bool ready, uint64_t timeout_ns,
                         size_t items_max, tr_batch **ret_batch)
 {
-    if (ret_batch == NULL || size_is_bad(items_max)) {
+    if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -212,7 +212,7 @@ int tr_ready_take(tr_manager *manager, tr_session_id session, uint64_t timeout_n
 
 int tr_queue_open(tr_manager *manager, tr_queue **ret_queue)
 {
-    if (ret_queue == NULL) {
+    if (manager == NULL || ret_queue == NULL) {
         return TR_EINVAL;
     }
     tr_queue *queue = (tr_queue *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*queue));

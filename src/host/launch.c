@@ -117,6 +117,10 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
             continue;
         }
         if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
+            if (nodes > 0) { /* it may wait for what they do */
+                tr__workers_post_chain(&manager->engine.workers, first, last, nodes, seat, low);
+                nodes = 0;
+            }
             run_now(manager, call);
             continue;
         }
@@ -168,7 +172,7 @@ static int launch_group(tr_manager *manager, const tr_request *requests, size_t 
 
 int tr_launch(tr_manager *manager, const tr_request *request, tr_launched *ret_launched)
 {
-    if (request == NULL || ret_launched == NULL) {
+    if (manager == NULL || request == NULL || ret_launched == NULL) {
         return TR_EINVAL;
     }
     tr_launched launched;
@@ -182,7 +186,8 @@ int tr_launch(tr_manager *manager, const tr_request *request, tr_launched *ret_l
 int tr_launch_batch(tr_manager *manager, const tr_request *requests, size_t count,
                     tr_launched *ret_launched)
 {
-    if (requests == NULL || ret_launched == NULL || count == 0 || count > TR__BATCH_LAUNCH_MAX) {
+    if (manager == NULL || requests == NULL || ret_launched == NULL || count == 0 ||
+        count > TR__BATCH_LAUNCH_MAX) {
         return TR_EINVAL;
     }
     int accepted = 0;

@@ -33,7 +33,7 @@ static int describe(tr_manager *manager, struct tr__task *task, tr_task_id id,
 
 int tr_task_snapshot(tr_manager *manager, tr_task_id id, tr_snapshot *ret_snapshot)
 {
-    if (ret_snapshot == NULL) {
+    if (manager == NULL || ret_snapshot == NULL) {
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -191,8 +191,8 @@ int tr_task_list(tr_manager *manager, const tr_filter *filter, tr_cursor *cursor
 {
     static const tr_filter everything = TR_FILTER_INIT;
     filter = filter == NULL ? &everything : filter;
-    if (!tr__size_is_known(filter, filter->size, sizeof(*filter)) || cursor == NULL ||
-        snapshots == NULL || snapshots_max == 0 || snapshots_max > INT32_MAX) {
+    if (manager == NULL || !tr__size_is_known(filter, filter->size, sizeof(*filter)) ||
+        cursor == NULL || snapshots == NULL || snapshots_max == 0 || snapshots_max > INT32_MAX) {
         return TR_EINVAL;
     }
     struct listing listing = {manager, filter, {cursor->accepted_ns, cursor->task}, NULL, 0, 0, 0};

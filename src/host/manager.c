@@ -158,6 +158,9 @@ static int wait_quiet(tr_manager *manager, struct quiet quiet, uint64_t deadline
 
 int tr_manager_wait_idle(tr_manager *manager, uint64_t timeout_ns)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct quiet quiet = {false};
     return wait_quiet(manager, quiet, tr__deadline_after(timeout_ns));
 }
@@ -215,6 +218,9 @@ static void tell_waiters(tr_manager *manager)
 
 int tr_manager_close(tr_manager *manager, uint64_t drain_ns)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     /* acq_rel: the first closer wins. */
     if (tr__exchange_acq_rel(&manager->closing, 1u) != 0) {
         return TR_EALREADY;
@@ -268,7 +274,7 @@ void tr_manager_free(tr_manager *manager)
 
 int tr_tool_register(tr_manager *manager, const tr_tool *tool, tr_tool_id *ret_tool)
 {
-    if (tool == NULL || !tr__size_is_known(tool, tool->size, sizeof(*tool)) ||
+    if (manager == NULL || tool == NULL || !tr__size_is_known(tool, tool->size, sizeof(*tool)) ||
         tool->function == NULL || tool->name == NULL || tool->name[0] == '\0' ||
         strnlen(tool->name, TR_TOOL_NAME_BYTES_MAX + 1) > TR_TOOL_NAME_BYTES_MAX ||
         (tool->flags & ~TR_TOOL_AWAITING) != 0 || tool->reserved != 0 ||
@@ -287,7 +293,7 @@ int tr_tool_register(tr_manager *manager, const tr_tool *tool, tr_tool_id *ret_t
 
 int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *ret_tool)
 {
-    if (name == NULL || ret_tool == NULL) {
+    if (manager == NULL || name == NULL || ret_tool == NULL) {
         return TR_EINVAL;
     }
     const struct tr__tool *tool = tr__toolbox_find(&tr__manager_registry(manager)->toolbox, name);

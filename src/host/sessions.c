@@ -25,7 +25,7 @@
 int tr_session_open(tr_manager *manager, const tr_session_options *options,
                     tr_session_id *ret_session)
 {
-    if (ret_session == NULL ||
+    if (manager == NULL || ret_session == NULL ||
         (options != NULL && (!tr__size_is_known(options, options->size, sizeof(*options)) ||
                              (options->queue != NULL && options->queue->manager != manager)))) {
         return TR_EINVAL;
@@ -36,7 +36,7 @@ int tr_session_open(tr_manager *manager, const tr_session_options *options,
 int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_options *options,
                  tr_turn_id *ret_turn)
 {
-    if (ret_turn == NULL ||
+    if (manager == NULL || ret_turn == NULL ||
         (options != NULL && (!tr__size_is_known(options, options->size, sizeof(*options)) ||
                              (options->flags & ~TR_TURN_UNBOUND) != 0 || options->reserved != 0 ||
                              (options->queue != NULL &&
@@ -99,6 +99,9 @@ int tr__turn_cancel_foreground(tr_manager *manager, struct tr__turn *turn, const
 
 int tr_turn_interrupt(tr_manager *manager, tr_turn_id id, const char *reason)
 {
+    if (manager == NULL) {
+        return TR_EINVAL;
+    }
     struct tr__lane *lane = NULL;
     struct tr__turn *turn = tr__registry_lock_turn(tr__manager_registry(manager), id, &lane);
     if (turn == NULL) {
@@ -129,7 +132,7 @@ static void close_turn(tr_manager *manager, struct tr__lane *lane, struct tr__tu
 
 int tr_turn_close(tr_manager *manager, tr_turn_id id, uint32_t flags)
 {
-    if ((flags & ~TR_CLOSE_DISCARD) != 0) {
+    if (manager == NULL || (flags & ~TR_CLOSE_DISCARD) != 0) {
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -163,7 +166,7 @@ static void cancel_lost_orphans(tr_manager *manager, struct tr__session *session
 
 int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
 {
-    if ((flags & ~TR_CLOSE_DISCARD) != 0) {
+    if (manager == NULL || (flags & ~TR_CLOSE_DISCARD) != 0) {
         return TR_EINVAL;
     }
     struct tr__completion *completion = manager->completion;
@@ -190,7 +193,7 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     if (session->orphans_lost) {
         cancel_lost_orphans(manager, session, lane, wanted);
     }
-    tr__store_release(&session->closed, 1u); /* takers stop waiting */
+    tr__store_seq_cst(&session->closed, 1u); /* takers stop waiting: drain.c, invariant 2 */
     tr__inbox_interrupt(&session->loop);
     tr__inbox_interrupt(&session->ready);
     if (discard) {
@@ -210,7 +213,7 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
 
 int tr_session_find(tr_manager *manager, const char *label, tr_session_id *ret_session)
 {
-    if (label == NULL || ret_session == NULL) {
+    if (manager == NULL || label == NULL || ret_session == NULL) {
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);

@@ -21,8 +21,9 @@ enum tr__io_state {
 };
 
 /* Lies in a tr_io. `state` and `wanted` belong to the tool's thread; `finished` to the engine,
- * which hands it over through the call's stack; the rest is fixed while it is under way. */
-struct tr__io {
+ * which hands it over through the call's stack; the rest is fixed while it is under way. The tool
+ * reads the same bytes as a tr_io, and link-time optimisation sees both sides: hence may_alias. */
+struct __attribute__((may_alias)) tr__io {
     int64_t result; /* tr_io.result */
     void *user;     /* tr_io.user */
     struct tr__op op;

@@ -7,7 +7,7 @@
  * it and what came of it; what does not fit is a violation, and ends the run.
  *
  *   plan.c      seed → operations, plans, configuration        chance.h   numbers from seeds
- *   model.c     records of calls, turns, sessions; the checks of single items
+ *   model.c     records of calls, turns, sessions       items.c    the checks of single items
  *   tools.c     what the tools do; the callbacks; who finishes deferred calls
  *   drive.c     launching, opening, closing                    steer.c    all other operations
  *   take.c      who waits, takes and drains                    events.c   who reads events
@@ -24,6 +24,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <toolring.h>
 
@@ -81,7 +82,14 @@ enum action {
     ACTIONS,
 };
 
-enum result_way { WAY_NONE, WAY_COPY, WAY_COPY_TWICE, WAY_RESERVE, WAY_GIVE, WAYS };
+enum result_way {
+    WAY_NONE,
+    WAY_COPY,
+    WAY_COPY_TWICE,
+    WAY_RESERVE,
+    WAY_GIVE,
+    WAYS
+};
 
 struct plan {
     enum action action;
@@ -102,11 +110,11 @@ struct plan {
 struct shape {
     tr_config config;
     uint32_t finishers, waiters, takers;
-    bool close_early;    /* tr_manager_close while operations go on … */
-    uint32_t close_at;   /* … after so many of them */
+    bool close_early;  /* tr_manager_close while operations go on … */
+    uint32_t close_at; /* … after so many of them */
     uint64_t drain_ns;
-    bool keep;           /* some batches are released after the manager was freed */
-    bool patient;        /* no function is ever abandoned for want of patience */
+    bool keep;    /* some batches are released after the manager was freed */
+    bool patient; /* no function is ever abandoned for want of patience */
     bool processes;
 };
 
@@ -118,15 +126,24 @@ void plan_shape(uint64_t seed, uint32_t operations, bool is_inline, struct shape
 
 /* ── model.c ─────────────────────────────────────────────────────────────────────────────────── */
 
-enum launch_state { LAUNCH_NONE, LAUNCH_TRIED, LAUNCH_ACCEPTED, LAUNCH_REFUSED };
+enum launch_state {
+    LAUNCH_NONE,
+    LAUNCH_TRIED,
+    LAUNCH_ACCEPTED,
+    LAUNCH_REFUSED
+};
 
-enum change_kind { CHANGE_KIND, CHANGE_DELIVERY, CHANGE_CONTINUE };
+enum change_kind {
+    CHANGE_KIND,
+    CHANGE_DELIVERY,
+    CHANGE_CONTINUE
+};
 
 /* One attempt to change what decides a channel. */
 struct change {
     enum change_kind what;
     int value;
-    int result; /* 1: under way */
+    int result;        /* 1: under way */
     uint64_t from, to; /* stamps */
 };
 
@@ -142,15 +159,16 @@ struct record {
     _Atomic uint32_t runs, asked, approved, inputs_released, results_given, results_released;
     _Atomic int outcome, channel; /* of the resolution */
     _Atomic uint32_t flags;
-    _Atomic bool may_stop;  /* somebody has tried to stop it */
-    _Atomic bool stopped;   /* and was told that it will */
+    _Atomic bool may_stop; /* somebody has tried to stop it */
+    _Atomic bool stopped;  /* and was told that it will */
     _Atomic bool may_deny;
-    _Atomic bool finished;  /* tr_finish won */
-    _Atomic uint32_t held;  /* items in batches not released */
-    pthread_mutex_t lock;   /* changes */
+    _Atomic bool finished; /* tr_finish won */
+    _Atomic uint32_t held; /* items in batches not released */
+    pthread_mutex_t lock;  /* changes */
     struct change changes[CHANGES_MAX];
     uint32_t changes_count;
-    uint32_t event_queued, event_started, event_detached, event_terminal, event_continue; /* reader */
+    uint32_t event_queued, event_started, event_detached, event_terminal,
+        event_continue; /* reader */
     int event_outcome;
 };
 
@@ -172,7 +190,8 @@ struct model_turn {
     _Atomic bool interrupted;
     _Atomic bool opened, closing;
     _Atomic uint64_t closed_at;
-    _Atomic int64_t foreground; /* launched or attached, not yet seen to end; never too high for its waiter */
+    _Atomic int64_t
+        foreground; /* launched or attached, not yet seen to end; never too high for its waiter */
     pthread_mutex_t waiter;
     _Atomic bool settled, last_idle; /* the last item that ends a foreground task said "idle" */
 };
@@ -205,14 +224,12 @@ struct world {
     uint32_t ids_size;
     _Atomic uint64_t stamp;
     _Atomic uint64_t progress;
-    _Atomic uint32_t executed;  /* operations */
+    _Atomic uint32_t executed; /* operations */
     _Atomic uint32_t accepted, outcomes[8], detached, unshown;
-    _Atomic bool closing;       /* tr_manager_close was called */
-    _Atomic bool drained;       /* nothing more will come: empty everything and leave */
-    _Atomic bool stopping;      /* service threads leave */
-    _Atomic bool gapped;        /* the main reader has missed events */
-    _Atomic uint32_t events_accepted_before;
-    _Atomic uint64_t last_sequence;
+    _Atomic bool closing;  /* tr_manager_close was called */
+    _Atomic bool drained;  /* nothing more will come: empty everything and leave */
+    _Atomic bool stopping; /* service threads leave */
+    _Atomic bool gapped;   /* the main reader has missed events */
     _Atomic(tr_token *) tokens[THREADS_MAX];
     _Atomic uint64_t tokens_cancelled[THREADS_MAX];
     pthread_mutex_t token_lock[THREADS_MAX];
@@ -240,6 +257,10 @@ void record_identify(struct record *record, uint64_t id);
 /* What options, callback and tool together say: before the launch. */
 void record_prepare(struct record *record, struct model_turn *turn);
 void record_launched(struct record *record, const tr_launched *launched);
+/* May somebody have stopped it? */
+bool record_may_stop(struct record *record);
+/* Whether somebody, or a timer, has detached it, or may have. */
+bool record_may_be_detached(struct record *record);
 /* May its resolution have been discarded? */
 bool record_is_discardable(struct record *record);
 struct change *change_begin(struct record *record, enum change_kind what, int value);
@@ -304,7 +325,8 @@ struct run_options {
 };
 
 /* One run in this process: returns when all was well, and leaves the process otherwise. */
-void run_once(const struct run_options *options, const struct operation *operations, uint32_t count);
+void run_once(const struct run_options *options, const struct operation *operations,
+              uint32_t count);
 
 #define EXIT_VIOLATION 1
 #define EXIT_HANG 3

@@ -16,8 +16,7 @@ static struct model_session *session_open(struct place *place, struct chance *ch
     tr_session_options options = TR_SESSION_OPTIONS_INIT;
     char label[32];
     (void)snprintf(label, sizeof label, "session-%u", index);
-    session->queue =
-        chance_once_in(chance, 3) ? world->queues[chance_below(chance, QUEUES)] : NULL;
+    session->queue = chance_once_in(chance, 3) ? world->queues[chance_below(chance, QUEUES)] : NULL;
     options.label = label;
     options.queue = session->queue;
     options.user = session;

@@ -38,8 +38,8 @@ uint64_t pattern_seed(const struct record *record, unsigned what)
     return chance_mix(record->seed + what);
 }
 
-static void check_pattern(const struct record *record, unsigned what, tr_bytes bytes,
-                          uint32_t size, const char *name)
+static void check_pattern(const struct record *record, unsigned what, tr_bytes bytes, uint32_t size,
+                          const char *name)
 {
     MUST(bytes.size == size, "call %u: its %s has %zu bytes, not %u", record->index, name,
          bytes.size, size);
@@ -65,8 +65,7 @@ void check_bytes(const tr_item *item)
     if (item->type == TR_ITEM_APPROVAL) {
         check_pattern(record, PATTERN_INPUT, item->input, plan->input_bytes, "input");
     } else if (item->type == TR_ITEM_RESOLUTION) {
-        bool whole =
-            item->outcome == TR_OUTCOME_COMPLETED || item->outcome == TR_OUTCOME_FAILED;
+        bool whole = item->outcome == TR_OUTCOME_COMPLETED || item->outcome == TR_OUTCOME_FAILED;
         if (whole || item->result.size > 0) {
             check_pattern(record, PATTERN_RESULT, item->result, expected_size(record), "result");
         }
@@ -101,7 +100,6 @@ static bool has_timeout(const struct plan *plan)
 static void check_outcome(const tr_item *item, struct record *record)
 {
     const struct plan *plan = &record->plan;
-    bool closing = world->closing || record->turn->closing || record->turn->session->closing;
     int code = 0;
     bool may = false;
     switch (item->outcome) {
@@ -113,7 +111,7 @@ static void check_outcome(const tr_item *item, struct record *record)
         code = plan->status;
         break;
     case TR_OUTCOME_CANCELLED:
-        may = record->may_stop || closing;
+        may = record_may_stop(record);
         code = TR_ECANCELED;
         break;
     case TR_OUTCOME_TIMED_OUT:
@@ -172,8 +170,7 @@ static void check_resolution(const tr_item *item, struct record *record)
                            request ? TR_CONTINUE_REQUEST : TR_CONTINUE_NOTIFY),
              "call %u: continue flag %d against its policy", record->index, request);
     } else {
-        MUST(!request, "call %u: a continue flag on channel %d", record->index,
-             (int)item->channel);
+        MUST(!request, "call %u: a continue flag on channel %d", record->index, (int)item->channel);
     }
     check_outcome(item, record);
 }
@@ -182,8 +179,7 @@ static void check_request(const tr_item *item, struct record *record)
 {
     uint32_t shown = atomic_fetch_add(&record->requests, 1) + 1;
     MUST(shown <= record->asked && item->approvals < record->plan.approvals,
-         "call %u: approval request %u after %u approvals", record->index, shown,
-         item->approvals);
+         "call %u: approval request %u after %u approvals", record->index, shown, item->approvals);
     MUST((item->kind == TR_KIND_BACKGROUND) == (item->channel != TR_CHANNEL_TURN),
          "call %u: approval request of kind %d on channel %d", record->index, (int)item->kind,
          (int)item->channel);
@@ -197,6 +193,8 @@ void check_item(const tr_item *item, uint64_t from)
     record_identify(record, item->task);
     check_home(item, record, from);
     check_bytes(item);
+    bool detached = item->type == TR_ITEM_DETACHED || (item->flags & TR_ITEM_WAS_DETACHED) != 0;
+    MUST(!detached || record_may_be_detached(record), "call %u: detached by nobody", record->index);
     bool settles = item->channel == TR_CHANNEL_TURN && item->type != TR_ITEM_APPROVAL;
     bool idle = (item->flags & TR_ITEM_TURN_IDLE) != 0;
     MUST(settles || !idle, "call %u: an idle flag on channel %d", record->index,
@@ -206,8 +204,7 @@ void check_item(const tr_item *item, uint64_t from)
         check_resolution(item, record);
         break;
     case TR_ITEM_DETACHED:
-        MUST(atomic_fetch_add(&record->detaches, 1) == 0, "call %u: detached twice",
-             record->index);
+        MUST(atomic_fetch_add(&record->detaches, 1) == 0, "call %u: detached twice", record->index);
         MUST(item->channel == TR_CHANNEL_TURN && item->kind == TR_KIND_BACKGROUND,
              "call %u: detached on channel %d", record->index, (int)item->channel);
         atomic_fetch_add(&world->detached, 1);

@@ -153,8 +153,7 @@ static bool is_superseded(const struct record *record, const struct change *chan
 
 bool change_allows(struct record *record, enum change_kind what, int value)
 {
-    bool allowed =
-        what == CHANGE_KIND && effective_route(&record->plan) == TR_ROUTE_DETACH_AFTER;
+    bool allowed = what == CHANGE_KIND && effective_route(&record->plan) == TR_ROUTE_DETACH_AFTER;
     (void)pthread_mutex_lock(&record->lock);
     for (uint32_t i = 0; i < record->changes_count && !allowed; i++) {
         const struct change *change = &record->changes[i];
@@ -165,8 +164,7 @@ bool change_allows(struct record *record, enum change_kind what, int value)
     return allowed;
 }
 
-/* Whether somebody, or a timer, has detached it, or may have. */
-static bool may_be_detached(struct record *record)
+bool record_may_be_detached(struct record *record)
 {
     bool may = effective_route(&record->plan) == TR_ROUTE_DETACH_AFTER;
     (void)pthread_mutex_lock(&record->lock);
@@ -200,6 +198,13 @@ void record_identify(struct record *record, uint64_t id)
              atomic_load(&place->record) - 1, (unsigned long long)id);
         at_index = (at_index + 1) & (world->ids_size - 1);
     }
+}
+
+bool record_may_stop(struct record *record)
+{
+    struct model_turn *turn = record->turn;
+    return record->may_stop || turn->interrupted || turn->closing || turn->session->closing ||
+           world->closing;
 }
 
 bool record_is_discardable(struct record *record)

@@ -34,8 +34,8 @@ static const struct {
 };
 
 static const char *const actions[ACTIONS] = {
-    "return", "sleep", "sleep_shield", "pipe",        "block",
-    "spin",   "spin_polite", "defer",  "defer_early", "process",
+    "return", "sleep",       "sleep_shield", "pipe",        "block",
+    "spin",   "spin_polite", "defer",        "defer_early", "process",
 };
 
 const char *operation_name(enum operation_kind kind)
@@ -145,7 +145,8 @@ void plan_call(uint64_t seed, const struct shape *shape, struct plan *ret_plan)
     }
     plan->admit_timeout_ns = plan_time(&chance, 4);
     plan_options(&chance, &plan->options);
-    plan->routed = chance_once_in(&chance, 2) ? (tr_route)chance_below(&chance, 4) : TR_ROUTE_DEFAULT;
+    plan->routed =
+        chance_once_in(&chance, 2) ? (tr_route)chance_below(&chance, 4) : TR_ROUTE_DEFAULT;
 }
 
 void plan_shape(uint64_t seed, uint32_t operations, bool is_inline, struct shape *ret_shape)

@@ -175,12 +175,6 @@ static void do_list(struct chance *chance)
 
 static void do_interrupt(struct model_turn *turn)
 {
-    for (uint32_t i = 0; i < world->indexes * GROUP_MAX; i++) {
-        struct record *record = &world->records[i];
-        if (record->launch != LAUNCH_NONE && record->turn == turn) {
-            atomic_store(&record->may_stop, true);
-        }
-    }
     atomic_store(&turn->interrupted, true);
     int result = tr_turn_interrupt(world->manager, turn->id, "an interrupt");
     MUST(result >= 0 || (result == TR_ENOENT && (turn->closing || turn->session->closing)),

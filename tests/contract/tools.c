@@ -349,8 +349,7 @@ static void pay(const struct debt *debt)
     } else {
         MUST(result == TR_EALREADY || result == TR_ENOENT, "call %u: tr_finish: %s", record->index,
              tr_error_name(result));
-        bool may = record->may_stop || record->turn->closing || record->turn->session->closing ||
-                   world->closing || record->plan.options.run_timeout_ns != 0 ||
+        bool may = record_may_stop(record) || record->plan.options.run_timeout_ns != 0 ||
                    record->plan.options.total_timeout_ns != 0 ||
                    record->plan.options.idle_timeout_ns != 0;
         MUST(may, "call %u: tr_finish: %s, though nobody stopped it", record->index,
