@@ -258,12 +258,13 @@ TR_EXPORT int tr_turn_open(tr_manager *manager, tr_session_id session,
 /**
  * Closes a turn when the host has done with it: its foreground tasks are cancelled and their
  * resolutions, with the updates nobody has taken, are discarded; background tasks go on and resolve
- * through the session, but those with lifetime turn are cancelled. The id is gone at once.
+ * through the session, but those with lifetime turn are cancelled. The id is gone at once; a thread
+ * in tr_turn_wait returns TR_ENOENT.
  * @param manager the manager
  * @param turn the turn
  * @param flags 0 or TR_CLOSE_DISCARD
  * @return 0
- * @errors TR_ENOENT no such turn; TR_EINVAL unknown flag; TR_EBUSY somebody waits in tr_turn_wait
+ * @errors TR_ENOENT no such turn; TR_EINVAL unknown flag
  * @threads any; never blocks
  * @since 0.1
  */

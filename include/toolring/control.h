@@ -152,8 +152,9 @@ TR_EXPORT int tr_task_parse(const char *text, tr_task_id *ret_task);
  * @param manager the manager
  * @param task the task
  * @return 0
- * @errors TR_ENOENT no such task any more; TR_EALREADY it has ended; TR_ESTATE it waits for none
- * @threads any; never blocks
+ * @errors TR_ENOENT no such task any more; TR_EALREADY it has ended; TR_ESTATE it waits for none;
+ *         TR_ENOMEM no memory for the next request, the approval was not counted
+ * @threads any; never blocks, but in an inline manager, where it runs the call
  * @since 0.1
  */
 TR_EXPORT int tr_task_approve(tr_manager *manager, tr_task_id task);

@@ -21,6 +21,7 @@
 
 #include "base/assert.h"
 #include "base/memory.h"
+#include "completion/settle.h"
 
 int tr__completion_init(struct tr__completion *completion,
                         const struct tr__completion_config *config)
@@ -60,6 +61,7 @@ free_registry:
 
 void tr__completion_done(struct tr__completion *completion)
 {
+    tr__settle_bury(completion);
     tr__arena_producer_done(&completion->arena, &completion->producer);
     tr__memory_give(completion->shards);
     tr__events_done(&completion->events);

@@ -235,6 +235,25 @@ void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, u
         free_stop_reason(completion, task);
         free_inputs(completion, task);
         tr__registry_recycle(&completion->registry, task);
+    } else if ((hold & TR__TASK_HOLD_RESULT) != 0) {
+        tr__gate_open(&completion->registry.room); /* not the slot, but its result's bytes */
+    }
+}
+
+void tr__settle_bury(struct tr__completion *completion)
+{
+    struct tr__slots *tasks = &completion->registry.tasks;
+    for (uint32_t i = 1; i <= tr__slots_reached(tasks); i++) {
+        struct tr__task *task = (struct tr__task *)(void *)tr__slots_at(tasks, i);
+        uint64_t word = tr__task_word(task);
+        if (tr__word_state(word) != TR__TASK_ENDED) {
+            continue; /* nothing is left of it */
+        }
+        if ((word & TR__TASK_HOLD_RESULT) != 0) {
+            free_result(completion, task);
+        }
+        free_stop_reason(completion, task);
+        free_inputs(completion, task);
     }
 }
 

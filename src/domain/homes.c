@@ -272,7 +272,7 @@ static void fill_turn(struct tr__turn *turn, struct tr__session *session, char *
     turn->label = label;
     tr__roster_init(&turn->foreground);
     tr__roster_init(&turn->background);
-    tr__inbox_init(&turn->updates);
+    tr__inbox_reuse(&turn->updates); /* a late tr_turn_wait of its last life may have the token */
     turn->out = queue == NULL ? &turn->updates : &queue->inbox;
     bind(queue);
     turn->next = session->first;

@@ -129,6 +129,7 @@ struct tr__step tr__task_deny(struct tr__task *task, tr_task_id id, bool publish
         if (tr__word_state(seen) != TR__TASK_APPROVAL) {
             return refuse(TR__ACTION_ESTATE, seen);
         }
+        publish = publish || (seen & TR__TASK_INLINE) != 0; /* see task.h */
         uint64_t next = publishing(ended(seen, TR_OUTCOME_DENIED), publish);
         if (swap(task, &seen, next)) {
             return step_of(TR__ACTION_SETTLE, seen, next);
@@ -217,6 +218,7 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
         if (tr__word_state(seen) != TR__TASK_RUNNING && tr__word_state(seen) != TR__TASK_DEFERRED) {
             return refuse(TR__ACTION_ESTATE, seen);
         }
+        publish = publish || (seen & TR__TASK_INLINE) != 0; /* see task.h */
         uint64_t next = publishing(ended(seen, outcome), publish);
         next |= (seen & TR__TASK_HOLD_RUN) != 0 ? TR__TASK_FOREIGN : 0;
         if (swap(task, &seen, next)) {
@@ -251,6 +253,7 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
             seen = observe(task, seen, &spins);
             continue; /* it may have started, or ended, meanwhile */
         }
+        publish = publish || (seen & TR__TASK_INLINE) != 0; /* see task.h */
         uint64_t next = publishing(ended(seen | asked, TR_OUTCOME_CANCELLED), publish);
         next |= tr__word_state(seen) == TR__TASK_RUNNING ? TR__TASK_FOREIGN : 0;
         if (swap(task, &seen, next)) {

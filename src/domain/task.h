@@ -56,6 +56,8 @@
  * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next
  * one that could publish, had it readers or not, waits until it is cleared. So events of one task
  * are in the order of its transitions, and PUBLISHING in a step's word is the caller's to clear.
+ * Whoever ends an inline call on another thread sets it in any case: the launching thread hands the
+ * record out, and waits until the ender has done with it.
  */
 #ifndef TR__DOMAIN_TASK_H
 #define TR__DOMAIN_TASK_H

@@ -24,6 +24,7 @@
 #include "base/assert.h"
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/memory.h"
 #include "completion/describe.h"
 #include "engine/engine.h"
 

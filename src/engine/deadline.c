@@ -2,17 +2,18 @@
  * deadline.c: see deadline.h.
  *
  * Owner: the op: the ring. `due` runs on the ring thread; init and arm on the launching thread;
- * disarm on the ending thread; poke on a canceller's. Called by host, run.c, cancel.c; calls ring,
- * cancel, settle.
+ * disarm on the ending thread; poke on a canceller's; look on any of these. Called by host, run.c,
+ * cancel.c; calls ring, cancel, settle.
  *
  * Invariants
- *  1. The op is started only by arm and by `due`, and ARMED is set only right after. Whoever clears
- *     ARMED cancels the op; `due` clears it first of all. So each start is cancelled at most once,
- *     and only while the canceller keeps the slot: it has a hold of its own.
+ *  1. Starting and cancelling the op happen inside BUSY; ARMED is set when the start is over. A
+ *     canceller turns ARMED into BUSY; a done op clears ARMED, or leaves DONE to whoever is busy.
+ *     So an op is started again only when the cancel of its last start is over, each start is
+ *     cancelled at most once, and only while the canceller has a hold of its own.
  *  2. DISARM is set before ARMED is looked at by the ender, ARMED before DISARM by the starter
  *     (both read-modify-writes of one word): one of them sees the other, so an ended task's timer
  *     is cancelled.
- *  3. HOLD_TIMER is dropped exactly once: by the `due` that sees the task ended.
+ *  3. HOLD_TIMER is dropped exactly once: by the look that sees the task ended.
  *
  * Complexity: arming and disarming push one message each to the ring; the ring is woken only for a
  * moment earlier than it sleeps for. Firing costs O(1).
@@ -36,15 +37,14 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* The earliest moment at which anything may be due, given what is known now. */
-static uint64_t next_look(struct tr__deadline *deadline, uint64_t word)
+static uint64_t next_look(struct tr__deadline *deadline, uint64_t word, uint64_t now)
 {
     struct tr__task *task = deadline->task;
     struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
     enum tr__task_state state = tr__word_state(word);
     uint64_t accepted = task->accepted_ns;
     /* relaxed: values of their own; a stale one makes the timer look once more than needed. */
-    uint64_t started =
-        (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : accepted;
+    uint64_t started = (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : now;
     uint64_t active = tr__load_relaxed(&cold->active_ns);
     active = active > started ? active : started;
     uint64_t next = tr__load_relaxed(&deadline->abandon_at_ns);
@@ -119,52 +119,99 @@ static void act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
     }
 }
 
-static void start(struct tr__deadline *deadline, uint64_t at_ns);
-
-static void due(struct tr__op *op)
+/* Ends the caller's BUSY, and sets `bits` unless the op is done already. Returns the word before. */
+static uint32_t leave_busy(struct tr__deadline *deadline, uint32_t bits)
 {
-    struct tr__deadline *deadline = TR__CONTAINER_OF(op, struct tr__deadline, op);
-    struct tr__task *task = deadline->task;
-    struct tr__engine *engine = deadline->engine;
-    /* acq_rel: invariants 1 and 2. */
-    uint32_t before =
-        tr__fetch_and_acq_rel(&deadline->word, ~(TR__DEADLINE_ARMED | TR__DEADLINE_LOOK));
-    uint64_t word = tr__task_word(task);
-    if ((before & TR__DEADLINE_DISARM) == 0 && tr__word_is_live(word)) {
-        act(deadline, word, tr__clock_now());
-        word = tr__task_word(task);
-    }
-    if (tr__word_is_live(word) && tr__load_relaxed(&engine->closing) == 0) {
-        start(deadline, next_look(deadline, word));
-        return;
-    }
-    /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own hold
-     * keeps the slot until then. (At closing, what is unended will be ended without this timer.) */
-    tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
+    uint32_t seen = tr__load_acquire(&deadline->word);
+    uint32_t next = 0;
+    do {
+        TR_ASSERT((seen & TR__DEADLINE_BUSY) != 0);
+        next = (seen & ~TR__DEADLINE_BUSY) | ((seen & TR__DEADLINE_DONE) != 0 ? 0 : bits);
+        /* acq_rel: invariants 1 and 2; sees what `due` left behind. */
+    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
+    return seen;
 }
 
-/* Has the op given back, if it is under way and nobody else does so. */
-static void withdraw(struct tr__deadline *deadline, bool urgent)
+/* Has the op given back, if it is under way and nobody else does so. True: it was done meanwhile,
+ * and the caller must look. */
+static bool withdraw(struct tr__deadline *deadline, bool urgent)
 {
-    /* acq_rel: invariant 1; publishes the caller's new time to the `due` that follows. */
-    uint32_t before = tr__fetch_and_acq_rel(&deadline->word, ~TR__DEADLINE_ARMED);
-    if ((before & TR__DEADLINE_ARMED) != 0) {
-        tr__ring_cancel(&deadline->engine->ring, &deadline->op, urgent);
-    }
+    uint32_t seen = tr__load_acquire(&deadline->word);
+    uint32_t next = 0;
+    do {
+        if ((seen & TR__DEADLINE_ARMED) == 0) {
+            return false;
+        }
+        next = (seen & ~TR__DEADLINE_ARMED) | TR__DEADLINE_BUSY;
+        /* acq_rel: invariant 1; publishes the caller's new time to the look that follows. */
+    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
+    tr__ring_cancel(&deadline->engine->ring, &deadline->op, urgent);
+    return (leave_busy(deadline, 0) & TR__DEADLINE_DONE) != 0;
 }
 
-static void start(struct tr__deadline *deadline, uint64_t at_ns)
+static void due(struct tr__op *op);
+
+/* The op is not under way and the caller alone may start it. True: it is done already, and the
+ * caller must look. */
+static bool start(struct tr__deadline *deadline, uint64_t at_ns)
 {
     struct tr__op *op = &deadline->op;
+    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_BUSY); /* invariant 1 */
     op->kind = TR__OP_TIMER;
     op->done = due;
     op->owner = deadline;
     op->deadline_ns = at_ns;
     tr__ring_start(&deadline->engine->ring, op);
-    /* acq_rel: invariant 2. */
-    uint32_t before = tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_ARMED);
-    if ((before & (TR__DEADLINE_DISARM | TR__DEADLINE_LOOK)) != 0) {
-        withdraw(deadline, (before & TR__DEADLINE_LOOK) != 0);
+    uint32_t seen = leave_busy(deadline, TR__DEADLINE_ARMED);
+    if ((seen & TR__DEADLINE_DONE) != 0) {
+        return true;
+    }
+    if ((seen & (TR__DEADLINE_DISARM | TR__DEADLINE_LOOK)) != 0) { /* invariant 2 */
+        return withdraw(deadline, (seen & TR__DEADLINE_LOOK) != 0);
+    }
+    return false;
+}
+
+/* The op is done and nobody is busy with it: does what is due and starts it again, or drops the
+ * hold. The caller has that hold, if no other. */
+static void look(struct tr__deadline *deadline)
+{
+    struct tr__task *task = deadline->task;
+    struct tr__engine *engine = deadline->engine;
+    uint64_t word = 0;
+    uint64_t now = 0;
+    do {
+        /* acq_rel: invariants 1 and 2. */
+        uint32_t before =
+            tr__fetch_and_acq_rel(&deadline->word, ~(TR__DEADLINE_DONE | TR__DEADLINE_LOOK));
+        word = tr__task_word(task);
+        now = tr__clock_now();
+        if ((before & TR__DEADLINE_DISARM) == 0 && tr__word_is_live(word)) {
+            act(deadline, word, now);
+            word = tr__task_word(task);
+        }
+        if (!tr__word_is_live(word) || tr__load_relaxed(&engine->closing) != 0) {
+            /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own
+             * hold keeps the slot until then. (At closing, what is unended will be ended without
+             * this timer.) */
+            tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
+            return;
+        }
+    } while (start(deadline, next_look(deadline, word, now)));
+}
+
+static void due(struct tr__op *op)
+{
+    struct tr__deadline *deadline = TR__CONTAINER_OF(op, struct tr__deadline, op);
+    uint32_t seen = tr__load_acquire(&deadline->word);
+    uint32_t next = 0;
+    do {
+        next = (seen & TR__DEADLINE_BUSY) != 0 ? seen | TR__DEADLINE_DONE
+                                               : seen & ~TR__DEADLINE_ARMED;
+        /* acq_rel: invariant 1. */
+    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
+    if ((seen & TR__DEADLINE_BUSY) == 0) {
+        look(deadline); /* else whoever is busy looks */
     }
 }
 
@@ -173,7 +220,9 @@ static void poke(struct tr__deadline *deadline)
 {
     /* acq_rel: LOOK before ARMED is looked at, as with DISARM (invariant 2). */
     (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_LOOK);
-    withdraw(deadline, true);
+    if (withdraw(deadline, true)) {
+        look(deadline);
+    }
 }
 
 bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const tr_options *options,
@@ -208,7 +257,9 @@ bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const t
 void tr__deadline_arm(struct tr__engine *engine, struct tr__task *task)
 {
     struct tr__deadline *deadline = deadline_of(engine, task);
-    start(deadline, next_look(deadline, tr__task_word(task)));
+    if (start(deadline, next_look(deadline, tr__task_word(task), task->accepted_ns))) {
+        look(deadline);
+    }
 }
 
 void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
@@ -216,7 +267,13 @@ void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
     struct tr__deadline *deadline = deadline_of(engine, task);
     /* acq_rel: invariant 2. */
     (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_DISARM);
-    withdraw(deadline, false);
+    if (withdraw(deadline, false)) {
+        look(deadline);
+    }
+    /* seq_cst: after the push; a launch that enters later nudges by itself (host/admit). */
+    if (tr__load_seq_cst(&engine->completion->registry.room.waiters) != 0) {
+        tr__ring_nudge(&engine->ring); /* it waits for the slot that the timer holds */
+    }
 }
 
 void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns)
@@ -233,7 +290,7 @@ void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint
     tr__store_relaxed(&deadline->abandon_at_ns, at_ns); /* ordered by the start or the poke */
     if (under_way) {
         poke(deadline);
-    } else {
-        start(deadline, at_ns);
+    } else if (start(deadline, at_ns)) {
+        look(deadline);
     }
 }

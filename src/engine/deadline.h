@@ -4,12 +4,14 @@
  *
  * The timer is armed for the earliest moment at which anything could be due; when it fires, what is
  * due by then is done and it is armed again for the rest. So starting, output and progress touch no
- * timer: the run timeout is first armed as if the task started when it was accepted, which is never
+ * timer: until the task has started, the run timeout is armed as if it started now, which is never
  * too late, and judged by the real start.
  *
  * A task with a deadline has HOLD_TIMER from its launch until its op is done for good. `word`
  * settles who may cancel the op:
- *   ARMED   the op is under way; whoever clears the bit may, and must, cancel it (at most one does)
+ *   ARMED   the op is under way; whoever turns it into BUSY may, and must, cancel it
+ *   BUSY    somebody starts or cancels the op at this moment (at most one does)
+ *   DONE    it was done meanwhile: the busy one looks in the place of `due`
  *   LOOK    a time was brought forward: the next start gives the op back at once
  *   DISARM  the task has ended: the next done drops the hold
  */
@@ -24,6 +26,8 @@ struct tr__engine;
 #define TR__DEADLINE_ARMED 1u
 #define TR__DEADLINE_DISARM 2u
 #define TR__DEADLINE_LOOK 4u
+#define TR__DEADLINE_BUSY 8u
+#define TR__DEADLINE_DONE 16u
 
 struct tr__deadline {
     TR__CACHE_ALIGNED struct tr__op op;

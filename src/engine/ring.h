@@ -130,6 +130,10 @@ void tr__ring_start(struct tr__ring *ring, struct tr__op *op);
  */
 void tr__ring_cancel(struct tr__ring *ring, struct tr__op *op, bool urgent);
 
+/* Any thread: wakes a sleeping ring, so that it takes what it was let sleep over. For somebody who
+ * needs what those ops hold. */
+void tr__ring_nudge(struct tr__ring *ring);
+
 /* Whether the caller is this ring's thread: inside a done hook. */
 bool tr__ring_is_self(const struct tr__ring *ring);
 

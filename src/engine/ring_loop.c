@@ -117,6 +117,15 @@ void tr__ring_push(struct tr__ring *ring, struct tr__message *message, uint64_t 
     }
 }
 
+void tr__ring_nudge(struct tr__ring *ring)
+{
+    /* seq_cst, both: as P2 and P3; a ring found awake looks at its inbox before it sleeps again. */
+    if (tr__load_seq_cst(&ring->sleeping_until) != 0 &&
+        tr__exchange_seq_cst(&ring->sleeping_until, UINT64_C(0)) != 0) {
+        ring->kernel->bell(ring->kernel_state);
+    }
+}
+
 /* Fires what is due, a batch of it; the wheel answers whether there is more. */
 static void expire_timers(struct tr__ring *ring)
 {

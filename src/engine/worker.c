@@ -56,7 +56,7 @@ static bool has_work(struct tr__seat *seat)
     return !tr__mpsc_is_empty(&seat->high) || !tr__mpsc_is_empty(&seat->low);
 }
 
-static bool any_work(struct tr__workers *workers)
+bool tr__workers_have_work(struct tr__workers *workers)
 {
     for (uint32_t i = 0; i < workers->config.seats; i++) {
         if (has_work(&workers->seats[i])) {
@@ -216,7 +216,7 @@ static void pass_on(struct tr__worker *worker)
     }
     /* What is left waits for somebody who is awake; producers that saw this one searching have not
      * seen to a check (invariant 5). */
-    if (any_work(workers)) {
+    if (tr__workers_have_work(workers)) {
         ensure_watch(workers);
     }
 }
@@ -256,7 +256,7 @@ static bool look_on(struct tr__worker *worker)
             }
             tr__cpu_relax();
         }
-        if (any_work(workers)) {
+        if (tr__workers_have_work(workers)) {
             return true;
         }
     } while (tr__clock_now() < until && tr__load_relaxed(&workers->stopping) == 0);
@@ -278,7 +278,7 @@ void tr__worker_sleep(struct tr__worker *worker)
     (void)tr__fetch_or_seq_cst(&workers->idle, bit);         /* then look at every queue */
     workers->config.dry(workers->config.context);
     /* acquire and seq_cst loads: displaced and stopped workers are notified after these are set. */
-    if (any_work(workers) || tr__load_seq_cst(&seat->occupant) != (void *)worker ||
+    if (tr__workers_have_work(workers) || tr__load_seq_cst(&seat->occupant) != (void *)worker ||
         tr__load_seq_cst(&workers->stopping) != 0) {
         tr__parker_cancel(&worker->parker);
     } else {
@@ -433,7 +433,7 @@ static uint64_t check_seat(struct tr__workers *workers, uint32_t index, uint64_t
 void tr__workers_check(struct tr__workers *workers, uint64_t now_ns)
 {
     uint64_t next = tr__clock_after(now_ns, workers->config.slice_ns);
-    bool waiting = any_work(workers);
+    bool waiting = tr__workers_have_work(workers);
     for (uint32_t i = 0; waiting && i < workers->config.seats; i++) {
         uint64_t look = has_work(&workers->seats[i]) ? check_seat(workers, i, now_ns) : TR__FOREVER;
         next = look < next ? look : next;
@@ -444,7 +444,7 @@ void tr__workers_check(struct tr__workers *workers, uint64_t now_ns)
     }
     /* seq_cst: a producer that still saw 1 pushed before this look at the queues. */
     tr__store_seq_cst(&workers->watching, 0u);
-    if (any_work(workers) && tr__exchange_seq_cst(&workers->watching, 1u) == 0) {
+    if (tr__workers_have_work(workers) && tr__exchange_seq_cst(&workers->watching, 1u) == 0) {
         workers->config.watch(workers->config.context, next);
     }
 }

@@ -39,9 +39,9 @@ static void sit(struct tr__worker *worker)
             workers->config.run(workers->config.context, worker, node);
             continue;
         }
-        /* acquire: pairs with close; the queues were filled before. */
-        if (tr__load_acquire(&workers->stopping) != 0 && tr__mpsc_is_empty(&seat->high) &&
-            tr__mpsc_is_empty(&seat->low)) {
+        /* acquire: pairs with close; the queues were filled before. Others' queues too: what waits
+         * behind a stuck worker, or for a spare that left before it was called, is run here. */
+        if (tr__load_acquire(&workers->stopping) != 0 && !tr__workers_have_work(workers)) {
             break;
         }
         tr__worker_sleep(worker);

@@ -10,6 +10,9 @@
  * now. */
 struct tr__mpsc_node *tr__worker_find(struct tr__worker *worker);
 
+/* worker.c, any thread: whether a node waits in any queue. */
+bool tr__workers_have_work(struct tr__workers *workers);
+
 /* worker.c, the worker itself: sleeps until there may be work, a new seat, or the end. */
 void tr__worker_sleep(struct tr__worker *worker);
 

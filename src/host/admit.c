@@ -60,6 +60,7 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     tr__store_relaxed(&task->seat, (uint8_t)call->seat);
     tr__store_relaxed(&task->lane, tr__load_relaxed(&turn->lane));
     tr__store_relaxed(&task->started_ns, UINT64_C(0));
+    tr__store_relaxed(&task->ended_ns, UINT64_C(0)); /* a look may come between its end and settling */
     task->tool = (uint16_t)call->tool->id;
     task->frame = NULL;
     task->turn = turn;
@@ -90,6 +91,28 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     }
 }
 
+/* The look of those who wait for a fiber, by read-modify-write as parts/gate asks for. */
+static bool has_fiber(tr_manager *manager, const struct tr__prepared *call)
+{
+    return !tr__prepared_awaits(manager, call) ||
+           tr__fetch_add_acq_rel(&manager->engine.awaiting, 0u) < manager->fibers_max;
+}
+
+/* Counts a call that will run on a fiber. False: as many are counted as there may be. */
+static bool reserve_fiber(tr_manager *manager, const struct tr__prepared *call)
+{
+    if (!tr__prepared_awaits(manager, call)) {
+        return true;
+    }
+    uint32_t before = tr__load_relaxed(&manager->engine.awaiting); /* a guess; the CAS decides */
+    while (before < manager->fibers_max) {
+        if (tr__cas_acq_rel(&manager->engine.awaiting, &before, before + 1u)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Under the lane's lock. */
 static int admit_one(tr_manager *manager, struct tr__lane *lane, struct tr__turn *turn,
                      struct tr__prepared *call, uint64_t now)
@@ -104,8 +127,18 @@ static int admit_one(tr_manager *manager, struct tr__lane *lane, struct tr__turn
     if (error < 0) {
         return error;
     }
+    if (!has_fiber(manager, call)) {
+        return TR_EAGAIN;
+    }
     call->task = tr__registry_take_task(registry, lane);
     if (call->task == NULL) {
+        return TR_EAGAIN;
+    }
+    if (!reserve_fiber(manager, call)) { /* last: it never has to be taken back */
+        tr__registry_untake_task(registry, lane, call->task);
+        call->task = NULL;
+        /* Whoever found no slot meanwhile looks again; and so does this one, once: has_fiber. */
+        tr__gate_open(&registry->room);
         return TR_EAGAIN;
     }
     if (manager->threaded && lane->target_left == 0) {
@@ -131,53 +164,20 @@ static int admit_one(tr_manager *manager, struct tr__lane *lane, struct tr__turn
     return 0;
 }
 
-/* Under no lock: what is bounded beside slots: bytes held and fibers. */
-static int reserve(tr_manager *manager, const struct tr__prepared *call)
-{
-    if (!tr__arena_has_room(&manager->completion->arena)) {
-        return TR_EAGAIN;
-    }
-    if (!tr__prepared_awaits(manager, call)) {
-        return 0;
-    }
-    uint32_t before = tr__load_relaxed(&manager->engine.awaiting); /* a guess; the CAS decides */
-    for (bool looked = false; before < manager->fibers_max || !looked;) {
-        if (before >= manager->fibers_max) {
-            /* The look of those who wait for room, by read-modify-write as parts/gate asks for. The
-             * count never goes over the bound: taking back would open the gate for the waiter
-             * itself. */
-            before = tr__fetch_add_acq_rel(&manager->engine.awaiting, 0u);
-            looked = true;
-        } else if (tr__cas_acq_rel(&manager->engine.awaiting, &before, before + 1u)) {
-            return 0;
-        }
-    }
-    return TR_EAGAIN;
-}
-
-static void unreserve(tr_manager *manager, const struct tr__prepared *call)
-{
-    if (tr__prepared_awaits(manager, call)) {
-        tr__engine_unawait(&manager->engine);
-    }
-}
-
 struct tr__lane *tr__admit(tr_manager *manager, struct tr__prepared *calls, size_t count)
 {
     struct tr__registry *registry = tr__manager_registry(manager);
     struct tr__lane *lane = NULL;
-    for (size_t i = 0; i < count; i++) {
-        calls[i].error = calls[i].error < 0 ? calls[i].error : reserve(manager, &calls[i]);
-    }
+    bool full = false; /* in order: what comes behind a call without room has none either */
     struct tr__turn *turn = tr__registry_lock_turn(registry, calls[0].request->turn, &lane);
     uint64_t now = turn == NULL ? 0 : tr__clock_now();
     for (size_t i = 0; i < count; i++) {
         if (calls[i].error == 0) {
-            calls[i].error =
-                turn == NULL ? TR_ENOENT : admit_one(manager, lane, turn, &calls[i], now);
-            if (calls[i].error < 0) {
-                unreserve(manager, &calls[i]);
-            }
+            full = full || !tr__arena_has_room(&manager->completion->arena);
+            calls[i].error = turn == NULL ? TR_ENOENT
+                             : full       ? TR_EAGAIN
+                                          : admit_one(manager, lane, turn, &calls[i], now);
+            full = full || calls[i].error == TR_EAGAIN;
         }
     }
     if (turn != NULL) {
@@ -192,6 +192,9 @@ void tr__admit_again(tr_manager *manager, struct tr__prepared *call, struct tr__
     uint64_t deadline = tr__deadline_after(call->request->admit_timeout_ns);
     struct tr__gate *room = &registry->room;
     uint32_t epoch = tr__gate_enter(room);
+    if (manager->threaded) {
+        tr__ring_nudge(&manager->engine.ring); /* timers of ended tasks hold their slots */
+    }
     for (;;) {
         (void)tr__registry_rebalance(registry, lane,
                                      TR__TAG_TASK); /* what there is, is brought here */

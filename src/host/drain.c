@@ -11,6 +11,8 @@
  *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its
  *     token, closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
  *  3. A wait gives the token back on every way out.
+ *  4. Whoever pushed the last item of a queue may still be looking whether to wake somebody when the
+ *     queue is closed: so its memory is kept, to be opened again, until the manager is freed.
  *
  * Complexity: a wait that finds something: no lock (turns, queues) or two short ones (sessions),
  * one CAS for the token. Nobody is woken by another's inbox.
@@ -210,25 +212,40 @@ int tr_ready_take(tr_manager *manager, tr_session_id session, uint64_t timeout_n
     return take_session(manager, session, true, timeout_ns, items_max, ret_batch);
 }
 
+/* Under the manager's lock: a queue that was closed, or a new one. */
+static tr_queue *take_queue(tr_manager *manager)
+{
+    tr_queue *queue = manager->spare;
+    if (queue != NULL) {
+        manager->spare = queue->next; /* as tr__inbox_done has left it */
+        return queue;
+    }
+    queue = (tr_queue *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*queue));
+    if (queue != NULL) {
+        tr__inbox_init(&queue->inbox);
+        tr__store_relaxed(&queue->bound, 0u); /* nobody knows it yet */
+        queue->manager = manager;
+    }
+    return queue;
+}
+
 int tr_queue_open(tr_manager *manager, tr_queue **ret_queue)
 {
     if (manager == NULL || ret_queue == NULL) {
         return TR_EINVAL;
     }
-    tr_queue *queue = (tr_queue *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*queue));
-    if (queue == NULL) {
-        return TR_ENOMEM;
-    }
-    tr__inbox_init(&queue->inbox);
-    tr__store_relaxed(&queue->bound, 0u); /* nobody knows it yet */
-    queue->manager = manager;
     int error = 0;
+    tr_queue *queue = NULL;
     (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
     if (tr__load_acquire(&manager->closing) != 0) {
         error = TR_ECLOSED;
     } else if (manager->queues_count == manager->queues_max) {
         error = TR_ELIMIT;
     } else {
+        queue = take_queue(manager);
+        error = queue == NULL ? TR_ENOMEM : 0;
+    }
+    if (error == 0) {
         queue->next = manager->queues;
         queue->link = &manager->queues;
         if (queue->next != NULL) {
@@ -238,13 +255,10 @@ int tr_queue_open(tr_manager *manager, tr_queue **ret_queue)
         manager->queues_count++;
     }
     (void)pthread_mutex_unlock(&manager->lock);
-    if (error < 0) {
-        tr__inbox_done(&queue->inbox);
-        tr__memory_give(queue);
-        return error;
+    if (error == 0) {
+        *ret_queue = queue;
     }
-    *ret_queue = queue;
-    return 0;
+    return error;
 }
 
 /* Token holder. How many items, or an error. */
@@ -302,6 +316,9 @@ int tr_queue_close(tr_queue *queue)
     }
     tr_manager *manager = queue->manager;
     struct tr__registry *registry = tr__manager_registry(manager);
+    if (manager->threaded) {
+        tr__ring_nudge(&manager->engine.ring); /* timers of ended tasks hold homes */
+    }
     for (uint32_t i = 0; i < TR__LANES; i++) { /* homes that are free but not accounted for */
         tr__lane_lock(&registry->lanes[i]);
         tr__registry_reclaim(registry, &registry->lanes[i]);
@@ -317,9 +334,10 @@ int tr_queue_close(tr_queue *queue)
         queue->next->link = queue->link;
     }
     manager->queues_count--;
-    (void)pthread_mutex_unlock(&manager->lock);
     tr__inbox_done(&queue->inbox);
-    tr__memory_give(queue);
+    queue->next = manager->spare; /* invariant 4 */
+    manager->spare = queue;
+    (void)pthread_mutex_unlock(&manager->lock);
     return 0;
 }
 

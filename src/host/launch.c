@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "completion/batch.h"
@@ -41,6 +42,18 @@ static void publish_queued(tr_manager *manager, struct tr__prepared *call)
     }
 }
 
+/* An inline call has ended: its resolution goes into the batch. HOLD_RESULT is ours: it is in no
+ * channel. */
+static void commit(struct tr__prepared *call)
+{
+    unsigned spins = 0;
+    /* Another thread may have ended it: giving PUBLISHING up is its last touch (domain/task.h). */
+    while ((tr__task_word(call->task) & TR__TASK_PUBLISHING) != 0) {
+        tr__backoff(&spins);
+    }
+    tr__batch_commit(call->ready, call->task);
+}
+
 /* A call that does not run now: denied, or waiting for approval. */
 static void announce_waiting(tr_manager *manager, struct tr__prepared *call)
 {
@@ -58,7 +71,7 @@ static void announce_waiting(tr_manager *manager, struct tr__prepared *call)
         tr__approval_push(manager, task, call->approval, call->expire_ns);
     }
     if (call->ready != NULL) {
-        tr__batch_commit(call->ready, task); /* an inline call that was denied */
+        commit(call); /* an inline call that was denied */
     }
     tr__settle_drop(manager->completion, task, TR__TASK_HOLD_ASK);
 }
@@ -73,7 +86,7 @@ static void run_now(tr_manager *manager, struct tr__prepared *call)
     }
     tr__engine_run_here(&manager->engine, call->task, deadline);
     if (call->ready != NULL) {
-        tr__batch_commit(call->ready, call->task); /* HOLD_RESULT is ours: it is in no channel */
+        commit(call);
     }
 }
 
@@ -91,57 +104,73 @@ static void answer(const struct tr__prepared *call, tr_launched *ret_launched)
     }
 }
 
-/* Announces admitted calls. Those for workers are handed over last, in chains per seat and
- * priority. */
+/* Calls for workers, gathered into a chain per seat and priority. */
+struct chain {
+    struct tr__mpsc_node *first;
+    struct tr__mpsc_node *last;
+    uint32_t nodes;
+    uint32_t seat;
+    bool low;
+};
+
+static void post(tr_manager *manager, struct chain *chain)
+{
+    if (chain->nodes > 0) {
+        tr__workers_post_chain(&manager->engine.workers, chain->first, chain->last, chain->nodes,
+                               chain->seat, chain->low);
+        chain->nodes = 0;
+    }
+}
+
+static void append(tr_manager *manager, struct chain *chain, struct tr__prepared *call)
+{
+    bool low = (call->bits & TR__TASK_LOW) != 0;
+    if (chain->nodes == CHAIN_MAX || chain->seat != call->seat || chain->low != low) {
+        post(manager, chain);
+    }
+    if (chain->nodes == 0) {
+        chain->first = &call->task->run;
+        chain->seat = call->seat;
+        chain->low = low;
+    } else {
+        tr__mpsc_link(chain->last, &call->task->run);
+    }
+    chain->last = &call->task->run;
+    chain->nodes++;
+}
+
+/* Announces admitted calls: first all of them become known, then those for workers are handed over
+ * and those for this thread run, which may take long. */
 static void announce(tr_manager *manager, struct tr__prepared *calls, size_t count,
                      tr_launched *ret_launched)
 {
-    struct tr__mpsc_node *first = NULL;
-    struct tr__mpsc_node *last = NULL;
-    uint32_t nodes = 0;
-    uint32_t seat = 0;
-    bool low = false;
+    struct chain chain = {NULL, NULL, 0, 0, false};
+    for (size_t i = 0; i < count; i++) {
+        answer(&calls[i], &ret_launched[i]); /* while the task is ours: its hold is still here */
+        if (calls[i].error < 0) {
+            tr__unprepare(manager, &calls[i]);
+        } else {
+            publish_queued(manager, &calls[i]); /* invariant 4: cancellers wait for it */
+        }
+    }
     for (size_t i = 0; i < count; i++) {
         struct tr__prepared *call = &calls[i];
-        answer(call, &ret_launched[i]); /* while the task is ours: its hold is still here */
         if (call->error < 0) {
-            tr__unprepare(manager, call);
             continue;
         }
-        publish_queued(manager, call);
         if ((call->bits & TR__TASK_HOLD_TIMER) != 0) {
             tr__deadline_arm(&manager->engine, call->task);
         }
         if (tr__word_state(call->bits) == TR__TASK_APPROVAL) {
             announce_waiting(manager, call);
-            continue;
-        }
-        if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
-            if (nodes > 0) { /* it may wait for what they do */
-                tr__workers_post_chain(&manager->engine.workers, first, last, nodes, seat, low);
-                nodes = 0;
-            }
+        } else if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
+            post(manager, &chain); /* it may wait for what they do */
             run_now(manager, call);
-            continue;
-        }
-        bool call_low = (call->bits & TR__TASK_LOW) != 0;
-        if (nodes > 0 && (nodes == CHAIN_MAX || seat != call->seat || low != call_low)) {
-            tr__workers_post_chain(&manager->engine.workers, first, last, nodes, seat, low);
-            nodes = 0;
-        }
-        if (nodes == 0) {
-            first = &call->task->run;
-            seat = call->seat;
-            low = call_low;
         } else {
-            tr__mpsc_link(last, &call->task->run);
+            append(manager, &chain, call);
         }
-        last = &call->task->run;
-        nodes++;
     }
-    if (nodes > 0) {
-        tr__workers_post_chain(&manager->engine.workers, first, last, nodes, seat, low);
-    }
+    post(manager, &chain);
 }
 
 /* Prepares, admits and announces up to a group of calls of one turn. Returns how many were

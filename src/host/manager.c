@@ -235,9 +235,9 @@ int tr_manager_close(tr_manager *manager, uint64_t drain_ns)
     uint64_t patience = tr__clock_after(limits->cancel_grace_ns, limits->abandon_wait_ns);
     patience = tr__clock_after(patience, TR_SECOND); /* for settling what the patience ended */
     uint64_t deadline = tr__deadline_after(patience);
-    int error = wait_quiet(manager, ended, deadline);
+    (void)wait_quiet(manager, ended, deadline); /* the next wait includes it, and decides */
     deadline = tr__deadline_after(limits->abandon_wait_ns);
-    error = wait_quiet(manager, returned, deadline) < 0 ? TR_EBUSY : error;
+    int error = wait_quiet(manager, returned, deadline);
     if (error == 0) {
         error = tr__engine_close(&manager->engine, tr__clock_after(tr__clock_now(), TR_SECOND));
     } else {
@@ -263,6 +263,11 @@ void tr_manager_free(tr_manager *manager)
         manager->queues = queue->next;
         tr__drain_discard(manager, &queue->inbox);
         tr__inbox_done(&queue->inbox);
+        tr__memory_give(queue);
+    }
+    while (manager->spare != NULL) {
+        struct tr_queue *queue = manager->spare;
+        manager->spare = queue->next;
         tr__memory_give(queue);
     }
     tr__drain_discard_homes(manager);

@@ -29,6 +29,7 @@ struct tr_manager {
     bool left_behind;       /* close answered TR_EBUSY: nothing may be freed */
     pthread_mutex_t lock;   /* guards the list of queues */
     struct tr_queue *queues;
+    struct tr_queue *spare; /* queues that were closed: who filled them may be on its way out */
     uint32_t queues_count;
 };
 

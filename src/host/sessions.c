@@ -22,6 +22,15 @@
 #include "domain/homes.h"
 #include "host/manager.h"
 
+/* Timers of ended tasks hold closed homes: at the limit they are called in, for the next attempt. */
+static int limited(tr_manager *manager, int result)
+{
+    if (result == TR_ELIMIT && manager->threaded) {
+        tr__ring_nudge(&manager->engine.ring);
+    }
+    return result;
+}
+
 int tr_session_open(tr_manager *manager, const tr_session_options *options,
                     tr_session_id *ret_session)
 {
@@ -30,7 +39,8 @@ int tr_session_open(tr_manager *manager, const tr_session_options *options,
                              (options->queue != NULL && options->queue->manager != manager)))) {
         return TR_EINVAL;
     }
-    return tr__registry_open_session(tr__manager_registry(manager), options, ret_session);
+    struct tr__registry *registry = tr__manager_registry(manager);
+    return limited(manager, tr__registry_open_session(registry, options, ret_session));
 }
 
 int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_options *options,
@@ -43,7 +53,8 @@ int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_optio
                               (options->queue->manager != manager || options->flags != 0))))) {
         return TR_EINVAL;
     }
-    return tr__registry_open_turn(tr__manager_registry(manager), session, options, ret_turn);
+    struct tr__registry *registry = tr__manager_registry(manager);
+    return limited(manager, tr__registry_open_turn(registry, session, options, ret_turn));
 }
 
 /* Asks the task of an id to stop, if it is alive and `wanted` likes its word. */
@@ -55,6 +66,9 @@ static bool cancel_if(tr_manager *manager, tr_task_id id, bool (*wanted)(uint64_
     if (task == NULL || TR__WORD_GENERATION(word) != TR__ID_GENERATION(id) ||
         !tr__word_is_live(word) || !wanted(word)) {
         return false;
+    }
+    if ((word & TR__TASK_CANCEL) != 0) {
+        return false; /* asked before; an attached task may be in a roster twice */
     }
     return tr__cancel_task(&manager->engine, task, id, false, TR_ECANCELED, reason) == 0;
 }

@@ -28,6 +28,7 @@ static void read_lanes(struct tr__registry *registry, tr_stats *stats)
 static void read_engine(struct tr__engine *engine, tr_stats *stats)
 {
     struct tr__ring_stats ring;
+    tr__ring_nudge(&engine->ring); /* what it holds for ended tasks is not in use: gone soon */
     tr__ring_stats_read(&engine->ring, &ring);
     stats->fibers_used = tr__load_relaxed(&engine->awaiting); /* numbers to show */
     stats->processes_used = tr__load_relaxed(&engine->spawner.processes);

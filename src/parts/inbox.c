@@ -22,6 +22,9 @@
  *  4. rearm looks at the queue after arming (seq_cst against push's seq_cst exchange and load of
  *     `armed`): by the park protocol one of the two sees the other.
  *
+ *  5. The descriptor is not closed under a late writer: it is counted in `firing` from before it
+ *     clears `armed` to after its write, and done clears `armed` before it looks at `firing`.
+ *
  * Complexity: all O(1); rearm costs a read(2), 0.3 us, once per drain that empties the queue.
  * Rejected: writing the eventfd at every push (a system call each); a semaphore eventfd counting
  * items (ditto); arming inside wait (a host that polls the descriptor never calls wait).
@@ -42,19 +45,31 @@ static void descriptor_clear(int fd);
 static void descriptor_fire(struct tr__inbox *inbox);
 static void descriptor_arm(struct tr__inbox *inbox);
 
-void tr__inbox_init(struct tr__inbox *inbox)
+void tr__inbox_reuse(struct tr__inbox *inbox)
 {
     tr__mpsc_init(&inbox->queue);
     tr__parker_init(&inbox->parker);
     tr__store_relaxed(&inbox->armed, 0u); /* private until handed out, like the next */
     tr__store_relaxed(&inbox->events, 0u);
+}
+
+void tr__inbox_init(struct tr__inbox *inbox)
+{
+    tr__inbox_reuse(inbox);
+    tr__store_relaxed(&inbox->firing, 0u); /* private until handed out; reuse: counted to the end */
     tr__token_init(&inbox->token);
 }
 
 void tr__inbox_done(struct tr__inbox *inbox)
 {
-    uint32_t events = tr__load_relaxed(&inbox->events); /* nobody else uses the inbox any more */
+    unsigned spins = 0;
+    uint32_t events = tr__load_relaxed(&inbox->events); /* only a late producer is left */
     if (events != 0) {
+        /* seq_cst, before the look at `firing`: a producer raises that before it takes `armed` */
+        (void)tr__exchange_seq_cst(&inbox->armed, 0u);
+        while (tr__load_seq_cst(&inbox->firing) != 0) {
+            tr__backoff(&spins); /* it is in the middle of write(2): invariant 5 */
+        }
         (void)close((int)(events - 1)); /* an eventfd has nothing to flush: no error to act on */
         tr__store_relaxed(&inbox->events, 0u);
     }
@@ -138,10 +153,16 @@ static void descriptor_arm(struct tr__inbox *inbox)
 /* Makes the descriptor readable if it is armed; of several callers one does. */
 static void descriptor_fire(struct tr__inbox *inbox)
 {
-    /* seq_cst: part of the protocol on push's side; acquires what descriptor_arm released */
-    if (tr__load_seq_cst(&inbox->armed) != 0 && tr__exchange_seq_cst(&inbox->armed, 0u) != 0) {
+    /* seq_cst, all: part of the protocol on push's side, and invariant 5; the exchange acquires what
+     * descriptor_arm released */
+    if (tr__load_seq_cst(&inbox->armed) == 0) {
+        return;
+    }
+    (void)tr__fetch_add_seq_cst(&inbox->firing, 1u);
+    if (tr__exchange_seq_cst(&inbox->armed, 0u) != 0) {
         descriptor_write((int)(tr__load_relaxed(&inbox->events) - 1));
     }
+    (void)tr__fetch_sub_seq_cst(&inbox->firing, 1u);
 }
 
 static void descriptor_write(int fd)

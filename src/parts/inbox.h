@@ -34,13 +34,20 @@ struct tr__inbox {
     tr__atomic_u32
         armed; /* 1: the eventfd must be written at the next push; consumer sets, producer clears */
     tr__atomic_u32 events; /* the eventfd + 1, 0 if there is none; written once by the consumer */
+    tr__atomic_u32 firing; /* producers that may be writing to it now */
     struct tr__token token;
 };
 
 /* Caller's memory, any state before; all zero is not enough. */
 void tr__inbox_init(struct tr__inbox *inbox);
 
-/* Closes the eventfd, if any. Nobody may be using the inbox. */
+/* As init, but leaves the token alone: for type-stable memory whose users before may just be finding
+ * out, token in hand, that it is not theirs any more. The token was made by init, or is all zero. */
+void tr__inbox_reuse(struct tr__inbox *inbox);
+
+/* Closes the eventfd, if any. Nobody may use the inbox any more, but the producers of nodes that were
+ * popped may still be on their way out of tr__inbox_push: so its memory must stay until they are
+ * gone, and may be used again as it is, without init. */
 void tr__inbox_done(struct tr__inbox *inbox);
 
 /* The slow half of a push: somebody sleeps or an eventfd is armed. */
