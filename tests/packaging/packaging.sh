@@ -4,39 +4,16 @@
 # shared library to what it may show.
 #
 # Run by scripts/test with TOOLRING_BUILD naming the build folder. Prints PASS and FAIL lines.
-set -u
-
-here=$(cd "$(dirname "$0")" && pwd -P)
-source_root=$(cd "$here/../.." && pwd -P)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-prefix=$work/prefix
-
-# check NAME COMMAND ...: one test, its output shown when it fails.
-check() {
-    local name=packaging::$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        printf 'PASS %s\n' "$name"
-    else
-        printf 'FAIL %s: exit status %d\n' "$name" "$?"
-        cat "$work/log"
-    fi
-}
-
-flags() {
-    PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name toolring.pc)") pkg-config "$@" toolring
-}
+# shellcheck source=support.bash
+. "$(dirname "${BASH_SOURCE[0]}")/support.bash"
 
 # says_version PROGRAM: it runs and prints the version of the .pc file, to which it was built.
 says_version() {
-    local library_folder
-    library_folder=$(dirname "$(find "$prefix" -name 'libtoolring.so')")
-    [ "$(LD_LIBRARY_PATH=$library_folder "$1")" = "$(flags --modversion)" ]
+    [ "$(with_library "$1")" = "$(flags --modversion)" ]
 }
 
-install_tree() {
-    cmake --install "$TOOLRING_BUILD" --prefix "$prefix" &&
+install_all() {
+    install_tree &&
         [ -n "$(find "$prefix" -name libtoolring.so.0)" ] &&
         [ -n "$(find "$prefix" -name libtoolring.a)" ] && [ -f "$prefix/include/toolring.h" ]
 }
@@ -79,7 +56,7 @@ symbols() {
         diff -u "$work/declared" "$work/shown"
 }
 
-check install install_tree
+check install install_all
 check c_shared c_shared
 check c_static c_static
 check cpp_shared cpp_shared

@@ -3,26 +3,9 @@
 # pkg-config line and by its CMake block; the files it names exist; its perf markers are there.
 #
 # Run by scripts/test with TOOLRING_BUILD naming the build folder. Prints PASS and FAIL lines.
-set -u
-
-here=$(cd "$(dirname "$0")" && pwd -P)
-source_root=$(cd "$here/../.." && pwd -P)
+# shellcheck source=support.bash
+. "$(dirname "${BASH_SOURCE[0]}")/support.bash"
 readme=$source_root/README.md
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-prefix=$work/prefix
-
-# check NAME COMMAND ...: one test, its output shown when it fails.
-check() {
-    local name=readme::$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        printf 'PASS %s\n' "$name"
-    else
-        printf 'FAIL %s: exit status %d\n' "$name" "$?"
-        cat "$work/log"
-    fi
-}
 
 # block LANGUAGE: the first code block of that language.
 block() {
@@ -30,13 +13,7 @@ block() {
 }
 
 greets() {
-    local folder
-    folder=$(dirname "$(find "$prefix" -name libtoolring.so)")
-    [ "$(LD_LIBRARY_PATH=$folder "$1")" = "hello, world" ]
-}
-
-install_tree() {
-    cmake --install "$TOOLRING_BUILD" --prefix "$prefix"
+    [ "$(with_library "$1")" = "hello, world" ]
 }
 
 by_pkg_config() {

@@ -168,13 +168,24 @@ static inline void crew_await_idle(struct crew *crew)
     WAIT_UNTIL(tr__load_seq_cst(&crew->workers.idle) == all, 20);
 }
 
-/* Plays the ring thread: waits until a check was asked for, then makes it when it is due. */
+/* Plays the ring thread: makes the check that was asked for, if one was, as if it were due. */
 static inline void crew_check(struct crew *crew)
 {
-    WAIT_UNTIL(tr__load_acquire(&crew->watched) != 0, 20);
-    uint64_t when = tr__load_relaxed(&crew->watch_ns);
-    tr__store_relaxed(&crew->watched, 0u);
-    tr__workers_check(&crew->workers, when);
+    if (tr__load_acquire(&crew->watched) != 0) {
+        uint64_t when = tr__load_relaxed(&crew->watch_ns);
+        tr__store_relaxed(&crew->watched, 0u);
+        tr__workers_check(&crew->workers, when);
+    }
+}
+
+static inline void crew_await_begun_checked(struct crew_job *job)
+{
+    WAIT_UNTIL((crew_check(job->crew), tr__load_acquire(&job->begun) != 0), 20);
+}
+
+static inline void crew_await_ran_checked(struct crew_job *job)
+{
+    WAIT_UNTIL((crew_check(job->crew), tr__load_acquire(&job->ran) != 0), 20);
 }
 
 #endif

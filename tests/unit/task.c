@@ -213,6 +213,14 @@ static struct cell expected(enum event event, enum from from, uint64_t word)
     return table[event][from];
 }
 
+/* Whoever ends an inline call on another thread publishes in any case: its launcher waits for that. */
+static bool publishes_unasked(const struct cell *cell, enum event event, uint64_t word)
+{
+    bool by_another = event == CANCEL || event == TIMEOUT || event == DENY ||
+                      (event >= LATE_COMPLETED && event <= LATE_LOST);
+    return by_another && cell->action == TR__ACTION_SETTLE && (word & TR__TASK_INLINE) != 0;
+}
+
 static bool publishes(const struct cell *cell, enum event event)
 {
     return cell->action == TR__ACTION_SETTLE || cell->action == TR__ACTION_DETACHED ||
@@ -293,7 +301,8 @@ static void check_cell(struct tr__task *task, enum event event, enum from from, 
         return;
     }
     uint64_t after = changed(&cell, before);
-    after |= publish && publishes(&cell, event) ? TR__TASK_PUBLISHING : 0;
+    bool published = (publish && publishes(&cell, event)) || publishes_unasked(&cell, event, bits);
+    after |= published ? TR__TASK_PUBLISHING : 0;
     set_word(task, GENERATION, bits);
     struct tr__step step = do_event(task, event, id_of(GENERATION), publish);
     uint64_t word = tr__task_word(task);

@@ -1,0 +1,716 @@
+/*
+ * Cancelling end to end: in every state, by id, by interrupt, by every timeout; and the races of
+ * ending with everything else.
+ */
+#include <poll.h>
+
+#include "support/host.h"
+
+/* ---- one worker, and it is blocked: whatever is launched stays queued ---- */
+
+struct blocked {
+    struct rig rig;
+    struct gate gate;
+    tr_task_id blocker;
+};
+
+static void blocked_open(struct blocked *self)
+{
+    tr_config config = TR_CONFIG_INIT;
+    config.workers = 1;
+    config.substitutes_max = 1;
+    config.slice_ns = TR_FOREVER; /* no substitute comes */
+    gate_init(&self->gate);
+    rig_open(&self->rig, RIG_THREADED, &config);
+    self->blocker = rig_launch(&self->rig, self->rig.gate, &self->gate, TR_ROUTE_BACKGROUND);
+    gate_await_entered(&self->gate, 1);
+}
+
+static void blocked_close(struct blocked *self)
+{
+    gate_open(&self->gate);
+    rig_check_release(rig_loop_take(&self->rig, self->rig.session), self->blocker,
+                      TR_OUTCOME_COMPLETED);
+    rig_close(&self->rig);
+    gate_done(&self->gate);
+}
+
+CASE_TIMEOUT(cancel, queued_ends_at_once, RIG_TIMEOUT_SECONDS)
+{
+    struct blocked self;
+    blocked_open(&self);
+    struct rig *rig = &self.rig;
+    tr_tool_id tools[] = {rig->nothing, rig->awaiting, rig->deferred};
+    for (unsigned at = 0; at < 3; at++) {
+        tr_task_id task = rig_launch(rig, tools[at], &self.gate, TR_ROUTE_FOREGROUND);
+        CHECK_EQ_INT(rig_snapshot(rig, task).state, TR_STATE_QUEUED);
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, task, "no more"), 0);
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, task, "again"), TR_EALREADY);
+        CHECK_EQ_INT(rig_snapshot(rig, task).state, TR_STATE_ENDED);
+        CHECK_EQ_INT(rig_snapshot(rig, task).outcome, TR_OUTCOME_CANCELLED);
+        tr_batch *batch = NULL; /* no waiting: it is there */
+        CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 0, 1, &batch), TR_WAIT_ITEMS);
+        rig_check(batch, task, TR_OUTCOME_CANCELLED);
+        CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_NOT_STARTED | TR_ITEM_TURN_IDLE);
+        CHECK_EQ_INT(batch->items[0].code, TR_ECANCELED);
+        CHECK_EQ_STR(batch->items[0].reason, "no more");
+        CHECK_EQ_U64(batch->items[0].started_ns, 0);
+        tr_batch_release(batch);
+        CHECK(tr_task_cancel(rig->manager, task, NULL) < 0);
+    }
+    CHECK_EQ_U64(rig_stats(rig).started, 1);
+    CHECK_EQ_U64(rig_stats(rig).unfinished, 1);
+    blocked_close(&self);
+}
+
+CASE_TIMEOUT(cancel, queued_times_out, RIG_TIMEOUT_SECONDS)
+{
+    struct blocked self;
+    blocked_open(&self);
+    struct rig *rig = &self.rig;
+    for (unsigned at = 0; at < 2; at++) {
+        tr_request request = TR_REQUEST_INIT(rig->turn, rig->nothing);
+        request.options.queue_timeout_ns = at == 0 ? 2 * TR_MILLISECOND : 0;
+        request.options.total_timeout_ns = at == 1 ? 2 * TR_MILLISECOND : 0;
+        tr_task_id task = rig_launch_request(rig, &request).task;
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        rig_check(batch, task, TR_OUTCOME_TIMED_OUT);
+        const tr_item *item = batch->items;
+        CHECK_EQ_INT(item->code, TR_ETIMEDOUT);
+        CHECK_EQ_U64(item->flags & TR_ITEM_NOT_STARTED, TR_ITEM_NOT_STARTED);
+        CHECK(item->ended_ns - item->accepted_ns >= 2 * TR_MILLISECOND);
+        tr_batch_release(batch);
+    }
+    CHECK_EQ_U64(rig_stats(rig).timed_out, 2);
+    blocked_close(&self);
+}
+
+/* ---- waiting and running ---- */
+
+THREADED(cancel, awaiting_resumes_and_cleans_up)
+{
+    for (unsigned at = 0; at < 20; at++) {
+        struct gate gate;
+        gate_init(&gate);
+        tr_task_id task = rig_launch(rig, rig->awaiting, &gate, TR_ROUTE_FOREGROUND);
+        if (at % 2 == 0) {
+            rig_await_state(rig, task, TR_STATE_WAITING);
+        } else {
+            gate_await_entered(&gate, 1);
+        }
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, task, "stop"), 0);
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        rig_check(batch, task, TR_OUTCOME_CANCELLED);
+        CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_TURN_IDLE);
+        CHECK_EQ_INT(batch->items[0].code, TR_ECANCELED);
+        CHECK_EQ_STR(batch->items[0].reason, "stop");
+        CHECK(rig_bytes_are(batch->items[0].result, "partial")); /* what it had so far */
+        tr_batch_release(batch);
+        CHECK_EQ_INT(gate.status, TR_ECANCELED);
+        rig_wait_idle(rig);
+        gate_done(&gate);
+    }
+}
+
+/* What a slow cleaner waits for after it was asked to stop. */
+static int run_slow_cleaner(tr_call *call, void *context)
+{
+    struct gate *gate = tr_call_user(call);
+    struct gate *cleaned = context;
+    tr_io io;
+    tr_io *done = NULL;
+    memset(&io, 0, sizeof io);
+    CHECK_EQ_INT(tr_io_poll(call, &io, gate->fd, POLLIN), 0);
+    CHECK_EQ_INT(tr_io_wait(call, 0, &done), TR_ECANCELED);
+    CHECK(tr_call_is_cancelled(call));
+    CHECK_EQ_INT(tr_sleep(call, TR_SECOND), TR_ECANCELED); /* all awaiting is refused */
+    CHECK(tr_call_cancel_grace(call) == 2 * TR_SECOND);
+    tr_io_cancel(call, &io);
+    CHECK_EQ_INT(tr_io_wait(call, TR_IO_SHIELD, &done), 0);
+    memset(&io, 0, sizeof io);
+    CHECK_EQ_INT(tr_io_poll(call, &io, cleaned->fd, POLLIN), 0);
+    CHECK_EQ_INT(tr_io_wait(call, TR_IO_SHIELD, &done), 0);
+    return TR_ECANCELED;
+}
+
+THREADED(cancel, twice_is_harmless)
+{
+    struct gate gate;
+    struct gate cleaned;
+    gate_init(&gate);
+    gate_init(&cleaned);
+    tr_tool tool = TR_TOOL_INIT("slow cleaner", run_slow_cleaner);
+    tr_tool_id id = 0;
+    tool.flags = TR_TOOL_AWAITING;
+    tool.context = &cleaned;
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), 0);
+    tr_task_id task = rig_launch(rig, id, &gate, TR_ROUTE_FOREGROUND);
+    rig_await_state(rig, task, TR_STATE_WAITING);
+    CHECK(!rig_snapshot(rig, task).cancel_requested);
+    for (unsigned at = 0; at < 5; at++) {
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, task, at == 0 ? "first" : "later"), 0);
+        CHECK(rig_snapshot(rig, task).cancel_requested);
+    }
+    CHECK_EQ_INT(tr_turn_interrupt(rig->manager, rig->turn, "interrupted"), 0); /* asked before */
+    CHECK(rig_snapshot(rig, task).state != TR_STATE_ENDED);
+    gate_open(&cleaned);
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
+    CHECK_EQ_STR(batch->items[0].reason, "first");
+    rig_check_release(batch, task, TR_OUTCOME_CANCELLED);
+    CHECK_EQ_U64(rig_stats(rig).cancelled, 1);
+    rig_wait_idle(rig);
+    gate_done(&gate);
+    gate_done(&cleaned);
+}
+
+THREADED(cancel, deferred_ends_at_once)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_task_id task = rig_launch(rig, rig->deferred, &gate, TR_ROUTE_FOREGROUND);
+    WAIT_UNTIL(rig_snapshot(rig, task).deferred, RIG_PATIENCE_SECONDS);
+    CHECK_EQ_INT(rig_snapshot(rig, task).state, TR_STATE_WAITING);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), 0);
+    CHECK_EQ_INT(tr_finish(gate.deferred[0], 0, "late", 4), TR_EALREADY);
+    tr_batch *batch = NULL;
+    CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 0, 1, &batch), TR_WAIT_ITEMS);
+    CHECK_EQ_U64(batch->items[0].result.size, 0);
+    CHECK_EQ_STR(batch->items[0].reason, "");
+    rig_check_release(batch, task, TR_OUTCOME_CANCELLED);
+    CHECK_EQ_INT(tr_finish(gate.deferred[0], 0, "late", 4), TR_ENOENT);
+    gate_done(&gate);
+}
+
+THREADED(cancel, plain_function_is_abandoned)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_task_id task = rig_launch(rig, rig->gate, &gate, TR_ROUTE_FOREGROUND);
+    gate_await_entered(&gate, 1);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, "no patience"), 0);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), TR_EALREADY);
+    tr_batch *batch = NULL; /* at once, though the function still runs */
+    CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 0, 1, &batch), TR_WAIT_ITEMS);
+    rig_check(batch, task, TR_OUTCOME_CANCELLED);
+    CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_ABANDONED | TR_ITEM_TURN_IDLE);
+    CHECK_EQ_U64(batch->items[0].result.size, 0);
+    tr_batch_release(batch);
+    CHECK_EQ_U64(rig_stats(rig).abandoned, 1);
+    rig_wait_idle(rig); /* an abandoned function does not count as unfinished */
+    gate_open(&gate);
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    rig_turn_is_idle(rig, rig->turn); /* what it returned late is discarded */
+    CHECK_EQ_U64(rig_stats(rig).cancelled, 1);
+    CHECK_EQ_U64(rig_stats(rig).completed, 0);
+    WAIT_UNTIL(rig_stats(rig).tasks_used == 0, RIG_PATIENCE_SECONDS);
+    gate_done(&gate);
+}
+
+static int run_until_cancelled(tr_call *call, void *context)
+{
+    struct gate *gate = tr_call_user(call);
+    (void)context;
+    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
+    gate->entered++;
+    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
+    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
+    while (!tr_call_is_cancelled(call)) {
+        (void)sched_yield();
+    }
+    return 0;
+}
+
+THREADED(cancel, plain_function_may_look)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_tool_id tool = rig_tool(rig, "looks", run_until_cancelled, NULL);
+    tr_task_id task = rig_launch(rig, tool, &gate, TR_ROUTE_FOREGROUND);
+    gate_await_entered(&gate, 1);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), 0);
+    rig_check_release(rig_turn_take(rig, rig->turn), task, TR_OUTCOME_CANCELLED);
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    gate_done(&gate);
+}
+
+BOTH(cancel, ended_and_unknown)
+{
+    tr_task_id task = rig_launch(rig, rig->nothing, NULL, TR_ROUTE_FOREGROUND);
+    rig_wait_idle(rig);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), TR_EALREADY);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), TR_EALREADY);
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), TR_EALREADY); /* the host has it */
+    rig_check_release(batch, task, TR_OUTCOME_COMPLETED);
+    tr_task_id ids[] = {task, 0, rig->turn, rig->session, UINT64_MAX, task + (1u << 24), task + 1};
+    for (size_t at = 0; at < sizeof ids / sizeof *ids; at++) {
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, ids[at], "x"), TR_ENOENT);
+    }
+    CHECK_EQ_INT(tr_task_cancel(NULL, task, "x"), TR_EINVAL);
+    CHECK_EQ_U64(rig_stats(rig).cancelled, 0);
+}
+
+/* Reasons are copied, and cut between characters. */
+CASE_TIMEOUT(cancel, reasons_of_every_length, RIG_TIMEOUT_SECONDS)
+{
+    struct blocked self;
+    blocked_open(&self);
+    struct rig *rig = &self.rig;
+    for (unsigned shift = 0; shift < 4; shift++) {
+        char reason[400];
+        for (size_t at = 0; at < sizeof reason - 1; at++) {
+            static const char euro[] = "\xe2\x82\xac"; /* three bytes each */
+            reason[at] = at < shift ? 'a' : euro[(at - shift) % 3];
+        }
+        reason[sizeof reason - 1] = '\0';
+        tr_task_id task = rig_launch(rig, rig->nothing, NULL, TR_ROUTE_FOREGROUND);
+        CHECK_EQ_INT(tr_task_cancel(rig->manager, task, reason), 0);
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        rig_check(batch, task, TR_OUTCOME_CANCELLED);
+        size_t size = strlen(batch->items[0].reason);
+        CHECK(size <= TR_REASON_BYTES_MAX && size > TR_REASON_BYTES_MAX - 5);
+        CHECK_EQ_INT(strncmp(batch->items[0].reason, reason, size), 0);
+        CHECK_EQ_INT((size - shift) % 3, 0);
+        tr_batch_release(batch);
+    }
+    blocked_close(&self);
+}
+
+THREADED(cancel, long_reason_of_an_awaiting_call)
+{
+    struct gate gate;
+    char reason[400];
+    gate_init(&gate);
+    for (size_t at = 0; at < sizeof reason - 1; at++) {
+        static const char euro[] = "\xe2\x82\xac";
+        reason[at] = euro[at % 3];
+    }
+    reason[sizeof reason - 1] = '\0';
+    tr_task_id task = rig_launch(rig, rig->awaiting, &gate, TR_ROUTE_FOREGROUND);
+    rig_await_state(rig, task, TR_STATE_WAITING);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, reason), 0);
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
+    size_t size = strlen(batch->items[0].reason);
+    CHECK(size <= TR_REASON_BYTES_MAX && size > TR_REASON_BYTES_MAX - 5);
+    CHECK_EQ_INT(size % 3, 0);
+    rig_check_release(batch, task, TR_OUTCOME_CANCELLED);
+    rig_wait_idle(rig);
+    gate_done(&gate);
+}
+
+/* ---- interrupting ---- */
+
+THREADED(cancel, interrupt_stops_the_foreground_of_its_turn)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_turn_id turn = rig->turn;
+    tr_turn_id later = rig_turn(rig, rig->session);
+    tr_tool_id tools[] = {rig->gate, rig->awaiting, rig->deferred, rig->awaiting};
+    tr_task_id behind = rig_launch(rig, rig->awaiting, &gate, TR_ROUTE_BACKGROUND);
+    for (unsigned at = 0; at < 4; at++) {
+        (void)rig_launch(rig, tools[at], &gate, TR_ROUTE_FOREGROUND);
+    }
+    tr_task_id detached = rig_launch(rig, rig->awaiting, &gate, TR_ROUTE_FOREGROUND);
+    CHECK_EQ_INT(tr_task_detach(rig->manager, detached), 0);
+    tr_task_id done = rig_launch(rig, rig->nothing, NULL, TR_ROUTE_FOREGROUND);
+    rig->turn = later;
+    tr_task_id other = rig_launch(rig, rig->awaiting, &gate, TR_ROUTE_FOREGROUND);
+    WAIT_UNTIL(rig_snapshot(rig, done).state == TR_STATE_ENDED, RIG_PATIENCE_SECONDS);
+    gate_await_entered(&gate, 7);
+    CHECK_EQ_INT(tr_turn_interrupt(rig->manager, turn, "enough"), 4);
+    unsigned cancelled = 0;
+    for (unsigned at = 0; at < 6; at++) { /* four, the detach, and the one that was done */
+        tr_batch *batch = rig_turn_take(rig, turn);
+        const tr_item *item = batch->items;
+        if (item->type == TR_ITEM_RESOLUTION && item->task != done) {
+            CHECK_EQ_INT(item->outcome, TR_OUTCOME_CANCELLED);
+            CHECK_EQ_STR(item->reason, "enough");
+            cancelled++;
+        }
+        tr_batch_release(batch);
+    }
+    CHECK_EQ_INT(cancelled, 4);
+    rig_turn_is_idle(rig, turn);
+    CHECK_EQ_INT(tr_turn_interrupt(rig->manager, turn, NULL), 0);
+    CHECK_EQ_INT(rig_snapshot(rig, behind).state, TR_STATE_WAITING);
+    CHECK_EQ_INT(rig_snapshot(rig, other).state, TR_STATE_WAITING);
+    gate_open(&gate);
+    rig_check_release(rig_turn_take(rig, later), other, TR_OUTCOME_COMPLETED);
+    for (unsigned at = 0; at < 2; at++) {
+        tr_batch *batch = rig_loop_take(rig, rig->session);
+        CHECK(batch->items[0].task == behind || batch->items[0].task == detached);
+        rig_check_release(batch, batch->items[0].task, TR_OUTCOME_COMPLETED);
+    }
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    rig_wait_idle(rig);
+    gate_done(&gate);
+}
+
+BOTH(cancel, interrupt_of_nothing)
+{
+    tr_turn_id closed = rig_turn(rig, rig->session);
+    CHECK_EQ_INT(tr_turn_close(rig->manager, closed, 0), 0);
+    CHECK_EQ_INT(tr_turn_interrupt(rig->manager, rig->turn, NULL), 0);
+    tr_turn_id ids[] = {closed, 0, rig->session, UINT64_MAX};
+    for (size_t at = 0; at < sizeof ids / sizeof *ids; at++) {
+        CHECK_EQ_INT(tr_turn_interrupt(rig->manager, ids[at], "x"), TR_ENOENT);
+    }
+    CHECK_EQ_INT(tr_turn_interrupt(NULL, rig->turn, "x"), TR_EINVAL);
+}
+
+/* ---- timeouts ---- */
+
+enum {
+    TIMEOUT_MS = 4,
+};
+
+/* Runs a call that never ends by itself until its timeout, and checks that it came in its time. */
+static void check_timeout(struct rig *rig, tr_tool_id tool, const tr_options *options, bool started)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_request request = TR_REQUEST_INIT(rig->turn, tool);
+    request.user = &gate;
+    request.options = *options;
+    tr_task_id task = rig_launch_request(rig, &request).task;
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
+    rig_check(batch, task, TR_OUTCOME_TIMED_OUT);
+    const tr_item *item = batch->items;
+    CHECK_EQ_INT(item->code, TR_ETIMEDOUT);
+    CHECK(item->ended_ns - (started ? item->started_ns : item->accepted_ns) >=
+          TIMEOUT_MS * TR_MILLISECOND);
+    if (tool == rig->awaiting) {
+        CHECK(rig_bytes_are(item->result, "partial"));
+    }
+    tr_batch_release(batch);
+    gate_open(&gate);
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    rig_wait_idle(rig);
+    gate_done(&gate);
+}
+
+THREADED(cancel, timeouts_of_every_kind)
+{
+    tr_tool_id tools[] = {rig->gate, rig->awaiting, rig->deferred};
+    for (unsigned at = 0; at < 3; at++) {
+        tr_options run = TR_OPTIONS_INIT;
+        run.run_timeout_ns = TIMEOUT_MS * TR_MILLISECOND;
+        check_timeout(rig, tools[at], &run, true);
+        tr_options idle = TR_OPTIONS_INIT;
+        idle.idle_timeout_ns = TIMEOUT_MS * TR_MILLISECOND;
+        check_timeout(rig, tools[at], &idle, true);
+        tr_options total = TR_OPTIONS_INIT;
+        total.total_timeout_ns = TIMEOUT_MS * TR_MILLISECOND;
+        check_timeout(rig, tools[at], &total, false);
+    }
+    CHECK_EQ_U64(rig_stats(rig).timed_out, 9);
+}
+
+/* When it last said that it goes on. */
+static int run_restless(tr_call *call, void *context)
+{
+    uint64_t *last = tr_call_user(call);
+    (void)context;
+    for (unsigned at = 1; at <= 10; at++) {
+        CHECK_EQ_INT(tr_sleep(call, TR_MILLISECOND), 0);
+        struct timespec now;
+        CHECK_EQ_INT(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+        *last = (uint64_t)now.tv_sec * TR_SECOND + (uint64_t)now.tv_nsec;
+        if (at % 2 == 0) {
+            tr_call_progress(call, at, 10);
+        } else {
+            tr_call_output(call, at);
+        }
+    }
+    CHECK_EQ_INT(tr_sleep(call, TR_FOREVER), TR_ECANCELED);
+    return 0; /* its outcome is what it was asked to stop for */
+}
+
+THREADED(cancel, progress_and_output_restart_the_idle_timeout)
+{
+    uint64_t last = 0;
+    tr_tool tool = TR_TOOL_INIT("restless", run_restless);
+    tr_tool_id id = 0;
+    tool.flags = TR_TOOL_AWAITING;
+    tool.options.idle_timeout_ns = 500 * TR_MILLISECOND; /* the tool's default */
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), 0);
+    tr_task_id task = rig_launch(rig, id, &last, TR_ROUTE_FOREGROUND);
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
+    rig_check(batch, task, TR_OUTCOME_TIMED_OUT);
+    CHECK(batch->items[0].ended_ns - last >= 500 * TR_MILLISECOND);
+    tr_batch_release(batch);
+}
+
+THREADED(cancel, forever_switches_a_default_off)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_tool tool = TR_TOOL_INIT("hasty", run_slow_cleaner);
+    tool.function = run_until_cancelled;
+    tool.options.total_timeout_ns = 1;
+    tool.options.run_timeout_ns = 1;
+    tool.options.idle_timeout_ns = 1;
+    tr_tool_id id = 0;
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), 0);
+    tr_request request = TR_REQUEST_INIT(rig->turn, id);
+    request.user = &gate;
+    request.options.total_timeout_ns = TR_FOREVER;
+    request.options.run_timeout_ns = TR_FOREVER;
+    request.options.idle_timeout_ns = TR_FOREVER;
+    tr_task_id task = rig_launch_request(rig, &request).task;
+    gate_await_entered(&gate, 1);
+    tr_batch *batch = NULL;
+    CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 5 * TR_MILLISECOND, 1, &batch),
+                 TR_ETIMEDOUT);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, task, NULL), 0);
+    rig_check_release(rig_turn_take(rig, rig->turn), task, TR_OUTCOME_CANCELLED);
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    gate_done(&gate);
+}
+
+/* An awaiting function that does not look is given up after grace and patience. */
+static int run_deaf(tr_call *call, void *context)
+{
+    struct gate *gate = tr_call_user(call);
+    (void)context;
+    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
+    gate->entered++;
+    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
+    while (!gate->open) {
+        CHECK_EQ_INT(pthread_cond_wait(&gate->changed, &gate->lock), 0);
+    }
+    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
+    return tr_result_copy(call, "too late", 8);
+}
+
+CASE_TIMEOUT(cancel, patience_with_awaiting_functions_is_bounded, RIG_TIMEOUT_SECONDS)
+{
+    struct rig rig;
+    struct gate gate;
+    tr_config config = TR_CONFIG_INIT;
+    config.cancel_grace_ns = 2 * TR_MILLISECOND;
+    config.abandon_wait_ns = 3 * TR_MILLISECOND;
+    gate_init(&gate);
+    rig_open(&rig, RIG_THREADED, &config);
+    tr_tool tool = TR_TOOL_INIT("deaf", run_deaf);
+    tr_tool_id id = 0;
+    tool.flags = TR_TOOL_AWAITING;
+    CHECK_EQ_INT(tr_tool_register(rig.manager, &tool, &id), 0);
+    tr_task_id task = rig_launch(&rig, id, &gate, TR_ROUTE_FOREGROUND);
+    gate_await_entered(&gate, 1);
+    CHECK_EQ_INT(tr_task_cancel(rig.manager, task, "listen"), 0);
+    tr_batch *batch = rig_turn_take(&rig, rig.turn);
+    rig_check(batch, task, TR_OUTCOME_CANCELLED);
+    CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_ABANDONED | TR_ITEM_TURN_IDLE);
+    CHECK_EQ_STR(batch->items[0].reason, "listen");
+    tr_batch_release(batch);
+    CHECK_EQ_U64(rig_stats(&rig).abandoned, 1);
+    gate_open(&gate);
+    WAIT_UNTIL(rig_stats(&rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+    WAIT_UNTIL(rig_stats(&rig).tasks_used == 0, RIG_PATIENCE_SECONDS);
+    rig_close(&rig);
+    gate_done(&gate);
+}
+
+/* ---- finishing late, early, twice ---- */
+
+BOTH(cancel, finish_refuses)
+{
+    struct gate gate;
+    gate_init(&gate);
+    tr_deferred none = {NULL, 1};
+    CHECK_EQ_INT(tr_finish(none, 0, NULL, 0), TR_EINVAL);
+    tr_deferred unknown = {rig->manager, 0};
+    CHECK_EQ_INT(tr_finish(unknown, 0, NULL, 0), TR_ENOENT);
+    unknown.task = rig->turn;
+    CHECK_EQ_INT(tr_finish(unknown, 0, NULL, 0), TR_ENOENT);
+    CHECK_EQ_INT(tr_finish(unknown, 1, NULL, 0), TR_EINVAL);
+    CHECK_EQ_INT(tr_finish(unknown, 0, NULL, 1), TR_EINVAL);
+    gate_done(&gate);
+}
+
+THREADED(cancel, finish_once)
+{
+    static const int statuses[] = {0, TR_ETOOL, -5};
+    for (unsigned at = 0; at < 3; at++) {
+        struct gate gate;
+        char text[3000];
+        memset(text, 'f', sizeof text);
+        size_t size = at == 0 ? 5 : at == 1 ? 96 : sizeof text;
+        gate_init(&gate);
+        tr_task_id task = rig_launch(rig, rig->deferred, &gate, TR_ROUTE_FOREGROUND);
+        gate_await_entered(&gate, 1);
+        CHECK_EQ_INT(tr_finish(gate.deferred[0], statuses[at], text, size), 0);
+        CHECK_EQ_INT(tr_finish(gate.deferred[0], 0, "x", 1), TR_EALREADY);
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        rig_check(batch, task, at == 0 ? TR_OUTCOME_COMPLETED : TR_OUTCOME_FAILED);
+        CHECK_EQ_INT(batch->items[0].code, statuses[at]);
+        CHECK_EQ_U64(batch->items[0].result.size, size);
+        CHECK_EQ_INT(memcmp(batch->items[0].result.data, text, size), 0);
+        tr_batch_release(batch);
+        WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+        gate_done(&gate);
+    }
+}
+
+static int run_finish_itself(tr_call *call, void *context)
+{
+    (void)context;
+    CHECK_EQ_INT(tr_finish(tr_call_defer(call), 0, "self", 4), 0); /* before it returns */
+    return TR_DEFERRED;
+}
+
+THREADED(cancel, finish_before_the_return)
+{
+    tr_tool_id tool = rig_tool(rig, "finishes itself", run_finish_itself, NULL);
+    for (unsigned at = 0; at < 100; at++) {
+        tr_task_id task = rig_launch(rig, tool, NULL, TR_ROUTE_FOREGROUND);
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        CHECK(rig_bytes_are(batch->items[0].result, "self"));
+        rig_check_release(batch, task, TR_OUTCOME_COMPLETED);
+    }
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS);
+}
+
+/* ---- races: each task has one resolution, whoever wins ---- */
+
+enum {
+    RACE_TASKS = 1500,
+    RACE_STEERERS = 3,
+};
+
+struct race {
+    struct rig *rig;
+    struct gate *gate;
+    tr_task_id tasks[RACE_TASKS]; /* atomic; 0 until launched */
+    unsigned char seen[RACE_TASKS];
+    unsigned seed;
+};
+
+static struct race race;
+
+static void steer(struct race *self, tr_task_id task, unsigned what)
+{
+    tr_manager *manager = self->rig->manager;
+    int error = what == 0   ? tr_task_cancel(manager, task, "race")
+                : what == 1 ? tr_task_detach(manager, task)
+                : what == 2 ? tr_task_attach(manager, task)
+                : what == 3 ? tr_task_set_delivery(manager, task, TR_DELIVERY_MANUAL)
+                : what == 4 ? tr_task_set_continue(manager, task, TR_CONTINUE_REQUEST)
+                            : tr_turn_interrupt(manager, self->rig->turn, "race");
+    CHECK(error >= 0 || error == TR_ENOENT || error == TR_EALREADY);
+}
+
+static void *steer_all(void *argument)
+{
+    struct race *self = argument;
+    struct case_random random;
+    case_random_init(&random, __atomic_fetch_add(&self->seed, 1, __ATOMIC_RELAXED));
+    for (unsigned at = 0; at < RACE_TASKS; at++) {
+        tr_task_id task = 0;
+        while ((task = __atomic_load_n(&self->tasks[at], __ATOMIC_ACQUIRE)) == 0) {
+            (void)sched_yield();
+        }
+        uint64_t draw = case_random_below(&random, 100);
+        steer(self, task, draw < 30 ? 0 : draw < 60 ? 1 : draw < 75 ? 2 : draw < 88 ? 3 : draw < 98 ? 4 : 5);
+        if (draw % 3 == 0) {
+            tr_snapshot snapshot;
+            int error = tr_task_snapshot(self->rig->manager, task, &snapshot);
+            CHECK(error == 0 || error == TR_ENOENT);
+        }
+        if (draw % 7 == 0) {
+            (void)tr_finish((tr_deferred){self->rig->manager, task}, 0, "raced", 5);
+        }
+    }
+    return NULL;
+}
+
+/* Counts the resolutions of a batch. */
+static unsigned mark(struct race *self, tr_batch *batch)
+{
+    unsigned count = 0;
+    for (size_t at = 0; batch != NULL && at < batch->count; at++) {
+        if (batch->items[at].type == TR_ITEM_RESOLUTION) {
+            unsigned char *place = batch->items[at].user;
+            CHECK(place >= self->seen && place < self->seen + RACE_TASKS);
+            CHECK_EQ_INT(*place, 0);
+            *place = 1;
+            count++;
+        }
+    }
+    tr_batch_release(batch);
+    return count;
+}
+
+static int run_mixed(tr_call *call, void *context)
+{
+    static unsigned number;
+    (void)context;
+    unsigned kind = __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED) % 3;
+    if (kind == 0) {
+        return tr_sleep(call, TR_MILLISECOND / 2);
+    }
+    return kind == 1 ? TR_DEFERRED : tr_result_copy(call, "mixed", 5);
+}
+
+static unsigned take_everything(struct race *self)
+{
+    struct rig *rig = self->rig;
+    unsigned count = 0;
+    tr_batch *batch = NULL;
+    if (tr_turn_wait(rig->manager, rig->turn, NULL, 0, 64, &batch) == TR_WAIT_ITEMS) {
+        count += mark(self, batch);
+    }
+    batch = NULL;
+    CHECK(tr_loop_take(rig->manager, rig->session, 0, 64, &batch) >= 0);
+    count += mark(self, batch);
+    batch = NULL;
+    CHECK(tr_ready_take(rig->manager, rig->session, 0, 64, &batch) >= 0);
+    return count + mark(self, batch);
+}
+
+CASE_TIMEOUT(cancel, races_of_ending_with_everything, 120)
+{
+    struct rig rig;
+    pthread_t threads[RACE_STEERERS];
+    tr_config config = TR_CONFIG_INIT;
+    config.tasks_max = 200; /* slots come back quickly: stale ids abound */
+    rig_open(&rig, RIG_THREADED, &config);
+    memset(&race, 0, sizeof race);
+    race.rig = &rig;
+    tr_tool tools[] = {TR_TOOL_INIT("mixed", run_mixed), TR_TOOL_INIT("mixed plain", run_mixed)};
+    tr_tool_id ids[2];
+    tools[0].flags = TR_TOOL_AWAITING;
+    for (unsigned at = 0; at < 2; at++) {
+        tools[at].options.total_timeout_ns = 20 * TR_MILLISECOND; /* nobody finishes some */
+        CHECK_EQ_INT(tr_tool_register(rig.manager, &tools[at], &ids[at]), 0);
+    }
+    for (unsigned at = 0; at < RACE_STEERERS; at++) {
+        threads[at] = rig_thread(steer_all, &race);
+    }
+    unsigned taken = 0;
+    for (unsigned at = 0; at < RACE_TASKS; at++) {
+        tr_request request = TR_REQUEST_INIT(rig.turn, ids[at % 2]);
+        tr_launched launched;
+        request.user = &race.seen[at];
+        request.options.route = at % 3 == 0   ? TR_ROUTE_BACKGROUND
+                                : at % 3 == 1 ? TR_ROUTE_FOREGROUND
+                                              : TR_ROUTE_DETACH_AFTER;
+        request.options.detach_after_ns = TR_MILLISECOND;
+        while (tr_launch(rig.manager, &request, &launched) == TR_EAGAIN) {
+            taken += take_everything(&race);
+        }
+        CHECK_EQ_INT(launched.status, TR_PENDING);
+        __atomic_store_n(&race.tasks[at], launched.task, __ATOMIC_RELEASE);
+    }
+    WAIT_UNTIL((taken += take_everything(&race)) == RACE_TASKS, 60);
+    for (unsigned at = 0; at < RACE_STEERERS; at++) {
+        rig_join(threads[at]);
+    }
+    rig_wait_idle(&rig);
+    CHECK_EQ_INT(take_everything(&race), 0);
+    rig_turn_is_idle(&rig, rig.turn);
+    WAIT_UNTIL(rig_stats(&rig).tasks_used == 0, RIG_PATIENCE_SECONDS);
+    rig_close(&rig);
+}
