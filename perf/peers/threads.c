@@ -3,7 +3,8 @@
  *
  * What one writes without any library. Fair because: as many workers as processors; a batch goes in under
  * one lock with one wake, results come back as a whole list under one lock; workers take up to 64 calls at
- * a time and return them together; a call is one small block from malloc. Same payload, window, batches and
+ * a time and return them together; a call is one small block from
+ * malloc, which is mimalloc here as in toolring's process. Same payload, window, batches and
  * check as toolring's. It does much less: no tracking by id, no cancel, no deadline, no events.
  */
 #include <pthread.h>

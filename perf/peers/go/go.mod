@@ -1,0 +1,3 @@
+module toolring/perf/peers
+
+go 1.22
