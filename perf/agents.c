@@ -1,16 +1,17 @@
 /*
  * agents.c: agents-n: the whole thing: n sessions at once, each going through its turns.
  *
- * A turn is 8 calls, drawn by the seed: 70 % compute for 20 µs, 20 % read a file of 4 KiB, 5 % wait 50 ms
- * and are detached after 20 ms, 5 % run /bin/echo. When nothing of a turn is left in front, its session opens
- * the next. One host thread serves all sessions through one drain queue, which is how a server would do it.
+ * A turn is 8 calls, drawn by the seed: 70 % compute for 20 µs, 20 % read a file of 4 KiB, 5 % wait
+ * 50 ms and are detached after 20 ms, 5 % run /bin/echo. When nothing of a turn is left in front,
+ * its session opens the next. One host thread serves all sessions through one drain queue, which is
+ * how a server would do it.
  *
- * The file is read with open, read, close in a plain function: the same system calls as the program's
- * read_file tool. The wait is tr_sleep and the command tr_process, both on fibers.
+ * The file is read with open, read, close in a plain function: the same system calls as the
+ * program's read_file tool. The wait is tr_sleep and the command tr_process, both on fibers.
  *
- * Every result is compared with what its kind must give, each exactly once. Measured: turns per second;
- * latency of a turn from its launch until it is idle; resident memory at its peak, above the start; CPU
- * seconds, children included, per 1000 turns.
+ * Every result is compared with what its kind must give, each exactly once. Measured: turns per
+ * second; latency of a turn from its launch until it is idle; resident memory at its peak, above
+ * the start; CPU seconds, children included, per 1000 turns.
  */
 #include "workloads.h"
 
@@ -26,7 +27,13 @@
 #define DETACH_NS (20 * TR_MILLISECOND)
 #define FILE_BYTES 4096
 
-enum kind { COMPUTE, READ_FILE, WAIT, SHELL, KINDS };
+enum kind {
+    COMPUTE,
+    READ_FILE,
+    WAIT,
+    SHELL,
+    KINDS
+};
 
 struct agent {
     tr_session_id session;
@@ -115,8 +122,8 @@ static int tool_shell(tr_call *call, void *context)
     if (status != 0) {
         return status;
     }
-    bool right = result.exit_code == 0 && result.out.size == 5 &&
-                 memcmp(result.out.data, "done\n", 5) == 0;
+    bool right =
+        result.exit_code == 0 && result.out.size == 5 && memcmp(result.out.data, "done\n", 5) == 0;
     tr_process_result_done(&result);
     return right ? tool_mix(call, context) : TR_ETOOL;
 }
@@ -194,7 +201,8 @@ static void open_office(struct office *office, const struct options *options)
     tr_config config = TR_CONFIG_INIT;
     tr_session_options session = TR_SESSION_OPTIONS_INIT;
     uint32_t calls = (uint32_t)options->size * TURN_CALLS;
-    config.tasks_max = 4 * calls + 4096; /* detached waits of earlier turns beside the present ones */
+    config.tasks_max =
+        4 * calls + 4096; /* detached waits of earlier turns beside the present ones */
     config.fibers_max = 2 * calls + 64;
     config.processes_max = 16384;
     host_open(&office->host, &config, 1, true);
@@ -223,8 +231,7 @@ static uint64_t cpu_with_children_ns(void)
 {
     struct rusage usage;
     REQUIRE(getrusage(RUSAGE_CHILDREN, &usage) == 0);
-    return cpu_ns() +
-           (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * TR_SECOND +
+    return cpu_ns() + (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * TR_SECOND +
            (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
 }
 

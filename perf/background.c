@@ -1,12 +1,13 @@
 /*
  * background.c: background-n: n no-op background calls, drained in batches.
  *
- * One host thread launches batches of calls over 16 sessions and drains whatever is ready in between, so
- * that never more than WINDOW calls are outstanding: an agent server with one event loop. Each call takes 8
- * bytes and returns 8; every result is compared with what it must be, each index must come once.
+ * One host thread launches batches of calls over 16 sessions and drains whatever is ready in
+ * between, so that never more than WINDOW calls are outstanding: an agent server with one event
+ * loop. Each call takes 8 bytes and returns 8; every result is compared with what it must be, each
+ * index must come once.
  *
- * Measured: wall time of a pass over n calls, per call; and how resident memory grew over all passes, per
- * call. A pass before the first one warms up: it is not measured, for no contender.
+ * Measured: wall time of a pass over n calls, per call; and how resident memory grew over all
+ * passes, per call. A pass before the first one warms up: it is not measured, for no contender.
  */
 #include "workloads.h"
 

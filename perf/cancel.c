@@ -1,13 +1,16 @@
 /*
  * cancel.c: cancel: how fast a cancel arrives.
  *
- *  - notice: a function waits in tr_sleep; from tr_task_cancel until it runs again with TR_ECANCELED.
- *  - signal: a child waits for SIGTERM; from tr_task_cancel until it has it, by the child's own clock.
- *  - interrupt: a turn of 100 waiting calls; from tr_turn_interrupt until all 100 resolutions are taken.
- *    Once in an otherwise empty manager, then beside 1 000 000 finished and 10 000 waiting calls.
+ *  - notice: a function waits in tr_sleep; from tr_task_cancel until it runs again with
+ *    TR_ECANCELED.
+ *  - signal: a child waits for SIGTERM; from tr_task_cancel until it has it, by the child's own
+ *    clock.
+ *  - interrupt: a turn of 100 waiting calls; from tr_turn_interrupt until all 100 resolutions are
+ *    taken. Once in an otherwise empty manager, then beside 1 000 000 finished and 10 000 waiting
+ *    calls.
  *
- * Each cancel happens when everything sleeps. Each call must end as cancelled. Measured: µs, the first of
- * them is the figure that counts.
+ * Each cancel happens when everything sleeps. Each call must end as cancelled. Measured: µs, the
+ * first of them is the figure that counts.
  */
 #include "workloads.h"
 
@@ -85,7 +88,7 @@ static uint64_t cancel_one(struct host *host, tr_task_id task)
     REQUIRE(tr_task_cancel(host->manager, task, NULL) == 0);
     take_cancelled(host, host->turns[0], 1);
     uint64_t noticed;
-    /* A patient engine may deliver the outcome before the function has run: wait for the function. */
+    /* The outcome may be delivered before the function has run: wait for the function. */
     while ((noticed = atomic_exchange_explicit(&noticed_ns, 0, memory_order_acquire)) == 0) {
         (void)sched_yield();
     }

@@ -1,5 +1,6 @@
 /*
- * child.c: see child.h. Owner thread: the child's only one. Called by each program's main; calls libc.
+ * child.c: see child.h. Owner thread: the child's only one. Called by each program's main; calls
+ * libc.
  */
 #include "child.h"
 

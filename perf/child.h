@@ -2,7 +2,8 @@
  * child.h: what toolring-perf and the peers are when a benchmark starts them as its child.
  *
  *     PROGRAM --write-bytes N     writes N bytes of the pattern, 64 KiB at a time
- *     PROGRAM --signal-clock      says "ready", waits for SIGTERM, says the CLOCK_MONOTONIC time it came
+ *     PROGRAM --signal-clock      says "ready", waits for SIGTERM, says when it came, by
+ *                                 CLOCK_MONOTONIC
  */
 #ifndef PERF_CHILD_H
 #define PERF_CHILD_H
@@ -19,7 +20,8 @@ static inline unsigned char child_byte(uint64_t offset)
     return (unsigned char)('a' + (at * 7 + at / 251) % 26);
 }
 
-/* True when the arguments ask for a child, which has then done its work: `ret_status` is for main. */
+/* True when the arguments ask for a child, which has then done its work: `ret_status` is for main.
+ * */
 bool child_main(int argc, char **argv, int *ret_status);
 
 /* The path of this program, for its children. */

@@ -1,9 +1,9 @@
 /*
  * crowd.c: crowd: one call at a time while 1000 other turns wait.
  *
- * Each of 1000 threads waits in tr_turn_wait for a turn of its own, with one deferred call in it. Beside
- * them one host thread launches a no-op, waits for it, and so on. Nobody in the crowd may be woken by that;
- * in the end each gets the result of its own call and nothing else.
+ * Each of 1000 threads waits in tr_turn_wait for a turn of its own, with one deferred call in it.
+ * Beside them one host thread launches a no-op, waits for it, and so on. Nobody in the crowd may be
+ * woken by that; in the end each gets the result of its own call and nothing else.
  *
  * Measured: ns per call with the crowd, and with nobody waiting, before and after it.
  */

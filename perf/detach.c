@@ -1,12 +1,13 @@
 /*
  * detach.c: detach-n: n calls that sleep 20 ms, each detached 5 ms after its acceptance.
  *
- * All are launched as fast as the host can, over 16 turns bound to one drain queue. For each the queue must
- * bring two things in order: that it was detached, through its turn, and its result, through its session's
- * loop. The sleep is tr_sleep on a fiber: the plainest way to write such a tool.
+ * All are launched as fast as the host can, over 16 turns bound to one drain queue. For each the
+ * queue must bring two things in order: that it was detached, through its turn, and its result,
+ * through its session's loop. The sleep is tr_sleep on a fiber: the plainest way to write such a
+ * tool.
  *
- * Measured: wall time from the first launch to the last result, per call; lateness of a detach, by the
- * engine's own time stamps, which may never be negative.
+ * Measured: wall time from the first launch to the last result, per call; lateness of a detach, by
+ * the engine's own time stamps, which may never be negative.
  */
 #include "workloads.h"
 

@@ -1,8 +1,8 @@
 /*
  * host.c: see host.h.
  *
- * Owner thread: the benchmark's main thread; the tools run on workers. Called by the workloads; calls the
- * public interface only.
+ * Owner thread: the benchmark's main thread; the tools run on workers. Called by the workloads;
+ * calls the public interface only.
  */
 #include "host.h"
 

@@ -1,6 +1,6 @@
 /*
- * host.h: the host's side of a benchmark of toolring: a manager with sessions bound to a drain queue, and
- * tools of the simplest kind. Every failure ends the program.
+ * host.h: the host's side of a benchmark of toolring: a manager with sessions bound to a drain
+ * queue, and tools of the simplest kind. Every failure ends the program.
  */
 #ifndef PERF_HOST_H
 #define PERF_HOST_H
@@ -20,8 +20,8 @@ struct host {
     tr_turn_id turns[HOST_SESSIONS_MAX]; /* one open turn of each */
 };
 
-/* Opens a manager (config NULL: all defaults) with so many sessions of one turn each; `drained`: all
- * bound to one drain queue. */
+/* Opens a manager (config NULL: all defaults) with so many sessions of one turn each; `drained`:
+ * all bound to one drain queue. */
 void host_open(struct host *host, tr_config *config, size_t sessions, bool drained);
 /* Closes it and checks that nothing is left. */
 void host_close(struct host *host);
@@ -37,7 +37,8 @@ void host_launch_batch(struct host *host, const tr_request *requests, size_t cou
 
 /* The no-op: takes 8 bytes, returns the mix of them. */
 int tool_mix(tr_call *call, void *context);
-/* Waits to be ended from outside: returns TR_DEFERRED. Counts itself in *context (atomic_size_t). */
+/* Waits to be ended from outside: returns TR_DEFERRED. Counts itself in *context (atomic_size_t).
+ * */
 int tool_defer(tr_call *call, void *context);
 
 /* Notes the 8-byte result of a completed call whose `user` is its index. */

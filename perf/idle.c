@@ -1,9 +1,9 @@
 /*
  * idle.c: idle: what 10 000 waiting tasks cost while nothing happens.
  *
- * Half of them are deferred, with a deadline an hour away; half are fibers in tr_sleep. The host sleeps for
- * 10 s (2 s when quick). Then all are cancelled, and each must say so. Measured: CPU seconds of the whole
- * process, kernel time included.
+ * Half of them are deferred, with a deadline an hour away; half are fibers in tr_sleep. The host
+ * sleeps for 10 s (2 s when quick). Then all are cancelled, and each must say so. Measured: CPU
+ * seconds of the whole process, kernel time included.
  */
 #include "workloads.h"
 

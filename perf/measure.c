@@ -1,7 +1,8 @@
 /*
  * measure.c: see measure.h.
  *
- * Owner thread: the benchmark's main thread. Called by every workload and every peer in C; calls libc.
+ * Owner thread: the benchmark's main thread. Called by every workload and every peer in C; calls
+ * libc.
  *
  * Invariants
  *  1. The line goes out in one piece at report_end, when everything was verified.

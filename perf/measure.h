@@ -1,9 +1,9 @@
 /*
- * measure.h: what every benchmark needs, toolring's own and the peers': clock, seed, samples, the checked
- * count of results, and the one JSON line a run prints.
+ * measure.h: what every benchmark needs, toolring's own and the peers': clock, seed, samples, the
+ * checked count of results, and the one JSON line a run prints.
  *
- * Nothing here knows toolring, so the peers in perf/peers use it too: the same work is generated and
- * checked by the same code.
+ * Nothing here knows toolring, so the peers in perf/peers use it too: the same work is generated
+ * and checked by the same code.
  *
  * A run prints its line only after it has verified its results: no line, no figure.
  */
@@ -45,7 +45,8 @@ int measure_main(int argc, char **argv, const char *contender, const char *versi
 static inline uint64_t now_ns(void)
 {
     struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail: the clock exists, the pointer is good */
+    (void)clock_gettime(CLOCK_MONOTONIC,
+                        &now); /* cannot fail: the clock exists, the pointer is good */
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
@@ -135,7 +136,8 @@ void samples_close(struct samples *samples);
 
 /* ---- the line ---- */
 
-/* Begins the line with the figure that counts, adds others and parameters, ends it. In this order. */
+/* Begins the line with the figure that counts, adds others and parameters, ends it. In this order.
+ * */
 void report_begin(const struct options *options, const char *unit, double value);
 void report_also(const char *name, double value);
 /* Median, 99 and 99.9 per cent of the samples, divided by `divisor`, as NAME_p50 and so on. */

@@ -1,8 +1,8 @@
 /*
  * output.c: output: one child writes 1 GiB, the tool captures 1 MiB of it, head and tail.
  *
- * Every byte kept must be the one that was written there, and kept and omitted bytes must add up. Measured:
- * MiB/s from launch to resolution; resident memory at its peak, above what it was before.
+ * Every byte kept must be the one that was written there, and kept and omitted bytes must add up.
+ * Measured: MiB/s from launch to resolution; resident memory at its peak, above what it was before.
  */
 #include "workloads.h"
 

@@ -3,7 +3,7 @@
 # Input: ROUND <tab> LINE, where LINE is the JSON of measure.h: flat but for "also" and "parameters", names
 # without quotes in them, every value a number, a word or a plain string.
 #
-# Variables: form (table, markdown, json), machine, seed, pairs, quick, wanted (workloads in order), names
+# Variables: form (table, markdown, json; brief: Markdown with the figure that counts alone), machine, seed, pairs, quick, wanted (workloads in order), names
 # (contenders in order, toolring first).
 
 BEGIN { FS = "\t" }
@@ -154,7 +154,7 @@ function markdown(    w, c, f, count, list, times, versions) {
     print ""
     for (w = 1; w <= workloads_count; w++) {
         count = split(figures[workloads[w]], list, "|")
-        for (f = 1; f <= count; f++) {
+        for (f = 1; f <= (form == "brief" && count > 1 ? 1 : count); f++) {
             printf "| %s | %s |", f == 1 ? "`" workloads[w] "`" : "", list[f]
             for (c = 1; c <= names_count; c++) {
                 if (!((workloads[w], contenders[c], list[f]) in runs)) { printf " |"; continue }
@@ -217,6 +217,6 @@ END {
     workloads_count = split(wanted, workloads, " ")
     names_count = split(names, contenders, " ")
     if (form == "table") table()
-    else if (form == "markdown") markdown()
-    else json()
+    else if (form == "json") json()
+    else markdown()
 }

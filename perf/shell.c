@@ -2,8 +2,8 @@
  * shell.c: shell-k and shell-k-2gib: turns of k /bin/echo, each with a word of its own.
  *
  * The tool is the process tool as a host would use it: standard input from /dev/null, both outputs
- * captured, the exit code looked at. Every word must come back. "-2gib" does the same in a process that
- * holds 2 GiB of touched memory: spawning must not copy its page tables.
+ * captured, the exit code looked at. Every word must come back. "-2gib" does the same in a process
+ * that holds 2 GiB of touched memory: spawning must not copy its page tables.
  *
  * Measured: wall time per command, latency of a turn.
  */

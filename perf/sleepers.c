@@ -1,12 +1,13 @@
 /*
  * sleepers.c: sleepers-n and sleepers-fibers-n: n tasks that wait.
  *
- * Deferred ones hold no stack: the function returned TR_DEFERRED and somebody will call tr_finish. Fibers
- * are in the middle of tr_sleep. All of them are waiting at once when memory is looked at; then each is
- * cancelled by its id, and each must yield exactly one resolution that says so.
+ * Deferred ones hold no stack: the function returned TR_DEFERRED and somebody will call tr_finish.
+ * Fibers are in the middle of tr_sleep. All of them are waiting at once when memory is looked at;
+ * then each is cancelled by its id, and each must yield exactly one resolution that says so.
  *
- * Measured: resident bytes per task; ns per launch (until all wait), per cancel (the call), and per result
- * taken afterwards. What the benchmark itself holds per task is allocated and touched before.
+ * Measured: resident bytes per task; ns per launch (until all wait), per cancel (the call), and per
+ * result taken afterwards. What the benchmark itself holds per task is allocated and touched
+ * before.
  */
 #include "workloads.h"
 

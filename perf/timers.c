@@ -1,11 +1,12 @@
 /*
  * timers.c: timers-n: arm and cancel a deadline with n outstanding.
  *
- * Two prices of the same thing: on the wheel by its owner thread, which is what a peer's timer costs in its
- * own loop; and through the ring thread, from another thread, hand-over and answer included. Both are below
- * the public interface, so this file alone includes from src.
+ * Two prices of the same thing: on the wheel by its owner thread, which is what a peer's timer
+ * costs in its own loop; and through the ring thread, from another thread, hand-over and answer
+ * included. Both are below the public interface, so this file alone includes from src.
  *
- * Deadlines lie a minute to an hour ahead, by the seed; none may fire. Measured: ns per arm and per cancel.
+ * Deadlines lie a minute to an hour ahead, by the seed; none may fire. Measured: ns per arm and per
+ * cancel.
  */
 #include "workloads.h"
 

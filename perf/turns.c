@@ -1,13 +1,13 @@
 /*
  * turns.c: turns-k: turns of k no-op foreground calls, one event reader attached.
  *
- * Each turn is opened, its k calls are launched as one batch, and the host waits until the turn is idle,
- * taking the results as they come; then it closes the turn and reads the events. So one turn is what an
- * agent loop does per model answer. Events are part of the price: each call makes QUEUED, STARTED and
- * COMPLETED, and all of them must arrive.
+ * Each turn is opened, its k calls are launched as one batch, and the host waits until the turn is
+ * idle, taking the results as they come; then it closes the turn and reads the events. So one turn
+ * is what an agent loop does per model answer. Events are part of the price: each call makes
+ * QUEUED, STARTED and COMPLETED, and all of them must arrive.
  *
- * Measured: wall time over all turns, per call, events included; latency of a turn from its opening until
- * it is idle.
+ * Measured: wall time over all turns, per call, events included; latency of a turn from its opening
+ * until it is idle.
  */
 #include "workloads.h"
 

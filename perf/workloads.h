@@ -1,6 +1,6 @@
 /*
- * workloads.h: one function per family of workloads, called by main.c. What each does and measures is told
- * at the top of its file.
+ * workloads.h: one function per family of workloads, called by main.c. What each does and measures
+ * is told at the top of its file.
  */
 #ifndef PERF_WORKLOADS_H
 #define PERF_WORKLOADS_H

@@ -1,10 +1,11 @@
 /*
  * libuv.c: peer "libuv": its thread pool, its timers, its processes.
  *
- * Fair because: the pool has as many threads as processors (UV_THREADPOOL_SIZE, set before the first use);
- * window, payload and check as toolring's; requests come from a free list, as libuv's users do it; timers
- * are libuv's own in the loop's thread, which is compared with the wheel on its owner; processes get a pipe
- * on each output. It does less: no tracking by id, no events, no deadlines.
+ * Fair because: the pool has as many threads as processors (UV_THREADPOOL_SIZE, set before the
+ * first use); window, payload and check as toolring's; requests come from a free list, as libuv's
+ * users do it; timers are libuv's own in the loop's thread, which is compared with the wheel on its
+ * owner; processes get a pipe on each output. It does less: no tracking by id, no events, no
+ * deadlines.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -254,7 +255,8 @@ static void spawn(struct command *command)
     uv_stdio_container_t stdio[3];
     uv_process_options_t options;
     memset(&options, 0, sizeof options);
-    REQUIRE(uv_pipe_init(loop, &command->out, 0) == 0 && uv_pipe_init(loop, &command->error, 0) == 0);
+    REQUIRE(uv_pipe_init(loop, &command->out, 0) == 0 &&
+            uv_pipe_init(loop, &command->error, 0) == 0);
     stdio[0].flags = UV_IGNORE;
     stdio[1].flags = (uv_stdio_flags)(UV_CREATE_PIPE | UV_WRITABLE_PIPE);
     stdio[1].data.stream = (uv_stream_t *)&command->out;
@@ -333,10 +335,8 @@ static void run_shell_big(const struct options *options)
 }
 
 static const struct family families[] = {
-    {"background-*", 100000000, run_background},
-    {"turns-*", 65536, run_turns},
-    {"timers-*", 10000000, run_timers},
-    {"shell-*", CALLS_MAX, run_shell},
+    {"background-*", 100000000, run_background}, {"turns-*", 65536, run_turns},
+    {"timers-*", 10000000, run_timers},          {"shell-*", CALLS_MAX, run_shell},
     {"shell-*-2gib", CALLS_MAX, run_shell_big},
 };
 

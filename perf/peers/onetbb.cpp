@@ -1,10 +1,10 @@
 /*
  * onetbb.cpp: peer "onetbb": tasks of oneTBB's work-stealing scheduler.
  *
- * Fair because: its default arena (all processors, the waiting thread works too); task_group::run for each
- * call, its ordinary interface; window, payload and check as toolring's. Each result goes to a place of its
- * own, read after the group's wait, so there is no queue of results at all. It does less: no tracking by id,
- * no cancel of one, no deadlines, no events.
+ * Fair because: its default arena (all processors, the waiting thread works too); task_group::run
+ * for each call, its ordinary interface; window, payload and check as toolring's. Each result goes
+ * to a place of its own, read after the group's wait, so there is no queue of results at all. It
+ * does less: no tracking by id, no cancel of one, no deadlines, no events.
  */
 #include <cstdint>
 #include <string>

@@ -1,10 +1,10 @@
 /*
  * posix_spawn.c: peer "posix_spawn": the bare loop: spawn with pipes, poll, read, wait.
  *
- * What a command costs with nothing around it. Fair because: as many commands in flight as toolring has
- * (all k of a turn); /dev/null on standard input, a pipe on each output, both read to their end; one thread,
- * one poll over all pipes; the word of every command is compared. It does less: no process group, no
- * timeout, no cancel, no cap.
+ * What a command costs with nothing around it. Fair because: as many commands in flight as toolring
+ * has (all k of a turn); /dev/null on standard input, a pipe on each output, both read to their
+ * end; one thread, one poll over all pipes; the word of every command is compared. It does less: no
+ * process group, no timeout, no cancel, no cap.
  */
 #include <errno.h>
 #include <fcntl.h>

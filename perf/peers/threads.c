@@ -1,11 +1,12 @@
 /*
- * threads.c: peer "threads": a pool of POSIX threads, one mutex and one condition variable per queue.
+ * threads.c: peer "threads": a pool of POSIX threads, one mutex and one condition variable per
+ * queue.
  *
- * What one writes without any library. Fair because: as many workers as processors; a batch goes in under
- * one lock with one wake, results come back as a whole list under one lock; workers take up to 64 calls at
- * a time and return them together; a call is one small block from
- * malloc, which is mimalloc here as in toolring's process. Same payload, window, batches and
- * check as toolring's. It does much less: no tracking by id, no cancel, no deadline, no events.
+ * What one writes without any library. Fair because: as many workers as processors; a batch goes in
+ * under one lock with one wake, results come back as a whole list under one lock; workers take up
+ * to 64 calls at a time and return them together; a call is one small block from malloc, which is
+ * mimalloc here as in toolring's process. Same payload, window, batches and check as toolring's. It
+ * does much less: no tracking by id, no cancel, no deadline, no events.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -34,7 +35,8 @@ struct queue {
     bool closed;
 };
 
-static struct queue ready = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, NULL, false};
+static struct queue ready = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, NULL,
+                             false};
 static struct queue done = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, NULL, false};
 static pthread_t workers[WORKERS_MAX];
 static size_t workers_count;
@@ -88,7 +90,9 @@ static void *work(void *context)
 static void open_pool(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    workers_count = processors < 1 ? 1 : processors > WORKERS_MAX ? WORKERS_MAX : (size_t)processors;
+    workers_count = processors < 1             ? 1
+                    : processors > WORKERS_MAX ? WORKERS_MAX
+                                               : (size_t)processors;
     ready.last = &ready.first;
     done.last = &done.first;
     for (size_t at = 0; at < workers_count; at++) {
@@ -229,5 +233,6 @@ static const struct family families[] = {
 
 int main(int argc, char **argv)
 {
-    return measure_main(argc, argv, "threads", "glibc", families, sizeof families / sizeof families[0]);
+    return measure_main(argc, argv, "threads", "glibc", families,
+                        sizeof families / sizeof families[0]);
 }

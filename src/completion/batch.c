@@ -76,6 +76,10 @@ static void fill_task(struct tr__completion *completion, struct tr__task *task, 
     item->call_id = bytes_of(task->in, task->call_id_size);
     item->metadata = bytes_of(task->in + task->call_id_size, task->metadata_size);
     item->accepted_ns = task->accepted_ns;
+    if ((task->flags & TR__TASK_FLAG_ASKED) != 0) {
+        struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+        item->approvals = tr__load_relaxed(&cold->approvals); /* a number to show */
+    }
     /* relaxed: written before the push that brought the item here, or on its own. */
     item->started_ns = (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : 0;
     item->flags |= (word & TR__TASK_WAS_DETACHED) != 0 ? TR_ITEM_WAS_DETACHED : 0;

@@ -53,8 +53,8 @@ void tr__settle_approval(struct tr__completion *completion, struct tr__approval 
 /* Gives one hold up; frees what the task owns and recycles the slot if it was the last. */
 void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, uint64_t hold);
 
-/* At the end of everything: frees what ended tasks own whose last hold nobody gave up, because it was
- * handed to a thread that had stopped (a launch that met the manager's close). */
+/* At the end of everything: frees what ended tasks own whose last hold nobody gave up, because it
+ * was handed to a thread that had stopped (a launch that met the manager's close). */
 void tr__settle_bury(struct tr__completion *completion);
 
 /* Host: an item is done with. */

@@ -34,6 +34,7 @@ struct tr__cold {
     tr__atomic_u32 approvals;   /* given so far; approvers */
     tr__atomic_ptr wake_direct; /* executor of a function that blocks its thread; see engine/call */
     tr__atomic_u32 wake_done;   /* 1: its notifier has finished with it */
+    tr__atomic_u32 bytes_used;  /* tr__task_bytes_used, once DEFERRED; read without a hold */
     tr__atomic_ptr
         stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
 };

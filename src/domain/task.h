@@ -133,6 +133,7 @@ enum tr__wake {
 
 #define TR__TASK_FLAG_IN_BLOCK 1u       /* `in` is a block of its own */
 #define TR__TASK_FLAG_INPUT_BORROWED 2u /* `input` is the host's, release it */
+#define TR__TASK_FLAG_ASKED 4u          /* it needed approval: the cold record counts them */
 
 /* Hot record: four cache lines. Line 0 is written by the launcher, then by the worker; line 1 by
  * whoever ends the task, then by the host; lines 2 and 3 carry bytes. */

@@ -72,8 +72,8 @@ struct tr__turn {
 /* Consumer: whether every foreground task of the turn has been accounted for. */
 static inline bool tr__turn_is_idle(const struct tr__turn *turn)
 {
-    /* seq_cst: pairs with the launcher's release (a launch seen here was published before), and is a
-     * waiter's last look before it sleeps, against an attach that takes its count back. */
+    /* seq_cst: pairs with the launcher's release (a launch seen here was published before), and is
+     * a waiter's last look before it sleeps, against an attach that takes its count back. */
     return tr__load_seq_cst(&turn->launched) == tr__load_relaxed(&turn->settled);
 }
 

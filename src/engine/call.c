@@ -200,8 +200,9 @@ void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current,
 static int take_late(struct tr__engine *engine, struct tr__task *task, uint64_t word, size_t size,
                      struct tr__arena_ref *ret)
 {
-    size_t used =
-        (tr__task_bytes_used(task) + TR__ARENA_ALIGN - 1u) & ~(size_t)(TR__ARENA_ALIGN - 1u);
+    /* relaxed: published with DEFERRED. The task may be another by now: then the end is not won. */
+    size_t used = tr__load_relaxed(&cold_of(engine, task)->bytes_used) + TR__ARENA_ALIGN - 1u;
+    used &= ~(size_t)(TR__ARENA_ALIGN - 1u);
     if (tr__word_state(word) == TR__TASK_DEFERRED && used + size <= TR__TASK_BYTES) {
         ret->data = task->bytes + used;
         ret->origin = NULL;

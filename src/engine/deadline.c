@@ -119,7 +119,8 @@ static void act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
     }
 }
 
-/* Ends the caller's BUSY, and sets `bits` unless the op is done already. Returns the word before. */
+/* Ends the caller's BUSY, and sets `bits` unless the op is done already. Returns the word
+ * before. */
 static uint32_t leave_busy(struct tr__deadline *deadline, uint32_t bits)
 {
     uint32_t seen = tr__load_acquire(&deadline->word);
@@ -206,8 +207,8 @@ static void due(struct tr__op *op)
     uint32_t seen = tr__load_acquire(&deadline->word);
     uint32_t next = 0;
     do {
-        next = (seen & TR__DEADLINE_BUSY) != 0 ? seen | TR__DEADLINE_DONE
-                                               : seen & ~TR__DEADLINE_ARMED;
+        next =
+            (seen & TR__DEADLINE_BUSY) != 0 ? seen | TR__DEADLINE_DONE : seen & ~TR__DEADLINE_ARMED;
         /* acq_rel: invariant 1. */
     } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
     if ((seen & TR__DEADLINE_BUSY) == 0) {

@@ -99,6 +99,10 @@ static void return_late(struct tr_call *call, struct tr__tally tally, struct tr_
     give_results(call);
     if ((step.word & TR__TASK_FOREIGN) != 0) {
         tr__tally_add(tally, TR__COUNT_ABANDONED, -1);
+        if (tally.shared) {
+            /* A close may wait for this return; a worker's is told when it runs dry. */
+            tr__gate_open(&call->engine->completion->idle);
+        }
     }
     tr__settle_drop(call->engine->completion, call->task, TR__TASK_HOLD_RUN);
 }
@@ -149,6 +153,8 @@ static void defer(struct tr_call *call)
     struct tr__tally tally = tr__engine_tally(engine, call->worker);
     TR_ASSERT(call->under_way == 0);
     give_results(call); /* a deferred call's result comes with tr_finish */
+    struct tr__cold *cold = tr__registry_cold(&engine->completion->registry, call->task);
+    tr__store_relaxed(&cold->bytes_used, tr__task_bytes_used(call->task)); /* before DEFERRED */
     struct tr__step step = tr__task_defer(call->task, tr__engine_wanted(engine));
     if (step.action == TR__ACTION_LATE) {
         return_late(call, tally, step);

@@ -309,8 +309,8 @@ void tr__worker_returns(struct tr__worker *worker)
 {
     struct tr__seat *seat = &worker->workers->seats[worker->seat];
     if (tr__load_acquire(&seat->occupant) == (void *)worker) {
-        /* A displacement in between leaves the new occupant called brief: the monitor repairs
-         * that. */
+        /* A displacement in between leaves the new occupant called brief, even if it has gone to
+         * sleep: the monitor repairs that. */
         tr__store_seq_cst(&seat->mode, (uint32_t)TR__SEAT_BRIEF);
     }
 }
@@ -414,14 +414,18 @@ static uint64_t check_seat(struct tr__workers *workers, uint32_t index, uint64_t
     void *occupant = tr__load_acquire(&seat->occupant); /* pairs with displace, here only */
     /* relaxed: a time; if it is stale the worker has moved on, and is helped for nothing. */
     uint64_t since = tr__load_relaxed(&((struct tr__worker *)occupant)->busy_since);
+    uint64_t idle = tr__load_seq_cst(&workers->idle);
     if (since == 0) {
+        /* It looks at its queue next, unless it sleeps and the one before has called it brief. */
+        if ((idle >> index & 1u) != 0) {
+            wake_one(workers, idle, index);
+        }
         return TR__FOREVER;
     }
     uint64_t due = tr__clock_after(since, workers->config.slice_ns);
     if (due > now_ns) {
         return due;
     }
-    uint64_t idle = tr__load_seq_cst(&workers->idle);
     if (idle != 0) {
         wake_one(workers, idle, index);
     } else {

@@ -32,6 +32,7 @@ static void fill_bytes(struct tr__task *task, const struct tr__prepared *call)
     task->in = in;
     task->in_origin = call->in.origin;
     task->flags = block ? TR__TASK_FLAG_IN_BLOCK : 0;
+    task->flags |= call->approval != NULL ? TR__TASK_FLAG_ASKED : 0;
     task->call_id_size = (uint8_t)request->call_id.size;
     task->metadata_size = (uint16_t)request->metadata.size;
     task->input_size = (uint32_t)request->input.size;
@@ -60,7 +61,7 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     tr__store_relaxed(&task->seat, (uint8_t)call->seat);
     tr__store_relaxed(&task->lane, tr__load_relaxed(&turn->lane));
     tr__store_relaxed(&task->started_ns, UINT64_C(0));
-    tr__store_relaxed(&task->ended_ns, UINT64_C(0)); /* a look may come between its end and settling */
+    tr__store_relaxed(&task->ended_ns, UINT64_C(0)); /* a look may come before it is settled */
     task->tool = (uint16_t)call->tool->id;
     task->frame = NULL;
     task->turn = turn;
@@ -192,9 +193,7 @@ void tr__admit_again(tr_manager *manager, struct tr__prepared *call, struct tr__
     uint64_t deadline = tr__deadline_after(call->request->admit_timeout_ns);
     struct tr__gate *room = &registry->room;
     uint32_t epoch = tr__gate_enter(room);
-    if (manager->threaded) {
-        tr__ring_nudge(&manager->engine.ring); /* timers of ended tasks hold their slots */
-    }
+    tr__manager_nudge(manager); /* timers of ended tasks hold their slots */
     for (;;) {
         (void)tr__registry_rebalance(registry, lane,
                                      TR__TAG_TASK); /* what there is, is brought here */

@@ -316,9 +316,7 @@ int tr_queue_close(tr_queue *queue)
     }
     tr_manager *manager = queue->manager;
     struct tr__registry *registry = tr__manager_registry(manager);
-    if (manager->threaded) {
-        tr__ring_nudge(&manager->engine.ring); /* timers of ended tasks hold homes */
-    }
+    tr__manager_nudge(manager);                /* timers of ended tasks hold homes */
     for (uint32_t i = 0; i < TR__LANES; i++) { /* homes that are free but not accounted for */
         tr__lane_lock(&registry->lanes[i]);
         tr__registry_reclaim(registry, &registry->lanes[i]);

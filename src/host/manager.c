@@ -136,8 +136,14 @@ static bool is_quiet(tr_manager *manager, struct quiet quiet)
     if (tr__completion_unfinished(completion) != 0) {
         return false;
     }
-    return !quiet.functions_too || (tr__completion_count(completion, TR__COUNT_ABANDONED) == 0 &&
-                                    tr__load_acquire(&manager->engine.awaiting) == 0);
+    if (!quiet.functions_too) {
+        return true;
+    }
+    /* The look by read-modify-write that parts/gate asks for, at functions of host threads; those of
+     * workers are behind the fence. */
+    tr__tally_add(tr__completion_shared(completion), TR__COUNT_ABANDONED, 0);
+    return tr__completion_count(completion, TR__COUNT_ABANDONED) == 0 &&
+           tr__load_acquire(&manager->engine.awaiting) == 0;
 }
 
 static int wait_quiet(tr_manager *manager, struct quiet quiet, uint64_t deadline_ns)
@@ -216,6 +222,18 @@ static void tell_waiters(tr_manager *manager)
     (void)pthread_mutex_unlock(&manager->lock);
 }
 
+void tr__manager_nudge(tr_manager *manager)
+{
+    if (!manager->threaded) {
+        return;
+    }
+    (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
+    if (tr__load_acquire(&manager->closing) == 0) {
+        tr__ring_nudge(&manager->engine.ring); /* a close waits for this call's end */
+    }
+    (void)pthread_mutex_unlock(&manager->lock);
+}
+
 int tr_manager_close(tr_manager *manager, uint64_t drain_ns)
 {
     if (manager == NULL) {
@@ -225,6 +243,8 @@ int tr_manager_close(tr_manager *manager, uint64_t drain_ns)
     if (tr__exchange_acq_rel(&manager->closing, 1u) != 0) {
         return TR_EALREADY;
     }
+    (void)pthread_mutex_lock(&manager->lock);
+    (void)pthread_mutex_unlock(&manager->lock); /* whoever nudges the ring has left it */
     struct quiet ended = {false};
     struct quiet returned = {true};
     const struct tr__engine_config *limits = &manager->engine.config;

@@ -27,7 +27,7 @@ struct tr_manager {
         closed;             /* 1: every outcome is in its channel; written by close */
     tr__atomic_u32 closing; /* 1: somebody closes; the first one wins */
     bool left_behind;       /* close answered TR_EBUSY: nothing may be freed */
-    pthread_mutex_t lock;   /* guards the list of queues */
+    pthread_mutex_t lock;   /* guards the lists of queues, and nudges against the close */
     struct tr_queue *queues;
     struct tr_queue *spare; /* queues that were closed: who filled them may be on its way out */
     uint32_t queues_count;
@@ -49,6 +49,10 @@ bool tr__options_are_valid(const tr_options *options);
 
 /* Whether a duration of 0 … TR_FOREVER is up at `deadline`; converts a timeout to a deadline. */
 uint64_t tr__deadline_after(uint64_t timeout_ns);
+
+/* manager.c: has a sleeping ring give back at once what it holds for ended tasks: their slots, and so
+ * their homes. For whoever lacks them; without effect once the manager is closing. */
+void tr__manager_nudge(tr_manager *manager);
 
 /* control.c, under the lane's lock: cancels the turn's foreground tasks. Returns how many. */
 int tr__turn_cancel_foreground(tr_manager *manager, struct tr__turn *turn, const char *reason);

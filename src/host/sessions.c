@@ -25,8 +25,8 @@
 /* Timers of ended tasks hold closed homes: at the limit they are called in, for the next attempt. */
 static int limited(tr_manager *manager, int result)
 {
-    if (result == TR_ELIMIT && manager->threaded) {
-        tr__ring_nudge(&manager->engine.ring);
+    if (result == TR_ELIMIT) {
+        tr__manager_nudge(manager);
     }
     return result;
 }

@@ -28,7 +28,6 @@ static void read_lanes(struct tr__registry *registry, tr_stats *stats)
 static void read_engine(struct tr__engine *engine, tr_stats *stats)
 {
     struct tr__ring_stats ring;
-    tr__ring_nudge(&engine->ring); /* what it holds for ended tasks is not in use: gone soon */
     tr__ring_stats_read(&engine->ring, &ring);
     stats->fibers_used = tr__load_relaxed(&engine->awaiting); /* numbers to show */
     stats->processes_used = tr__load_relaxed(&engine->spawner.processes);
@@ -61,6 +60,9 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.detached = tr__completion_count(completion, TR__COUNT_DETACHED);
     stats.discarded = tr__completion_count(completion, TR__COUNT_DISCARDED);
     stats.abandoned = tr__completion_count(completion, TR__COUNT_ABANDONED);
+    if ((int64_t)stats.abandoned < 0) {
+        stats.abandoned = 0; /* one has returned before its ender has counted it */
+    }
     stats.unfinished = tr__completion_unfinished(completion);
     stats.accepted = tr__completion_accepted(completion);
     stats.tasks_max = completion->registry.tasks.max;
@@ -68,6 +70,7 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.bytes_max = completion->arena.bytes_max;
     stats.events = tr__events_recorded(&completion->events);
     read_lanes(&completion->registry, &stats);
+    tr__manager_nudge(manager); /* what the ring holds for ended tasks is not in use: gone soon */
     if (manager->threaded) {
         read_engine(&manager->engine, &stats);
     }

@@ -41,8 +41,9 @@ struct tr__inbox {
 /* Caller's memory, any state before; all zero is not enough. */
 void tr__inbox_init(struct tr__inbox *inbox);
 
-/* As init, but leaves the token alone: for type-stable memory whose users before may just be finding
- * out, token in hand, that it is not theirs any more. The token was made by init, or is all zero. */
+/* As init, but leaves the token alone: for type-stable memory whose users before may just be
+ * finding out, token in hand, that it is not theirs any more. The token was made by init, or is all
+ * zero. */
 void tr__inbox_reuse(struct tr__inbox *inbox);
 
 /* Closes the eventfd, if any. Nobody may use the inbox any more, but the producers of nodes that were

@@ -182,8 +182,9 @@ void tr__slots_give_chain(struct tr__slots *slots, struct tr__slots_cache *cache
     uint32_t head = tr__load_relaxed(&cache->returned);
     do {
         tr__store_relaxed(&last->link, head); /* published by the CAS */
-        /* release: publishes the slots' bytes and links to the acquire exchange of reclaim */
-    } while (!tr__cas_weak_release(&cache->returned, &head, first->index));
+        /* release: publishes the slots' bytes and links to the acquire exchange of reclaim;
+         * acquire: who looked for room just before has entered its gate before (parts/gate) */
+    } while (!tr__cas_weak_acq_rel(&cache->returned, &head, first->index));
 }
 
 void tr__slots_give(struct tr__slots *slots, struct tr__slots_cache *cache, struct tr__slot *slot)

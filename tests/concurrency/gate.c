@@ -1,4 +1,4 @@
-/* Gate under contention: a lost wake-up is a hang, so every case ends by counts or by its time-out. */
+/* Gate under contention: a lost wake-up is a hang, so cases end by counts or by their time-out. */
 #include "parts/gate.h"
 
 #include <pthread.h>

@@ -1,9 +1,9 @@
 /* Task under contention: eight threads race every transition on the same tasks.
  *
- * Each life of a task is admitted once; then every thread does what its role in the library would do
- * with the actions it is given: who settles drops the result's hold, who detaches the item's, who
- * starts finishes or defers. Whoever is told to recycle ends the life and admits a bystander into
- * the slot, which none of the ids of the life before may change.
+ * Each life of a task is admitted once; then every thread does what its role in the library would
+ * do with the actions it is given: who settles drops the result's hold, who detaches the item's,
+ * who starts finishes or defers. Whoever is told to recycle ends the life and admits a bystander
+ * into the slot, which none of the ids of the life before may change.
  */
 #include "domain/task.h"
 
@@ -27,17 +27,17 @@ enum {
 struct life {
     TR__CACHE_ALIGNED struct tr__task task;
     tr_task_id id;
-    uint64_t admitted;  /* the word */
-    uint64_t bystander; /* the word of the next life */
+    uint64_t admitted;     /* the word */
+    uint64_t bystander;    /* the word of the next life */
     tr__atomic_u32 queued; /* 1: its node is in a worker's inbox; whoever clears it runs it */
     tr__atomic_u32 settled;
     tr__atomic_u32 detached;
     tr__atomic_u32 recycled;
     tr__atomic_u32 started;
     tr__atomic_u32 notified;
-    uint32_t log;            /* what a section writes: exclusive, though plain */
-    uint64_t settled_word;   /* the winner of the end */
-    uint64_t result;         /* plain: written by the winner, read by who recycles */
+    uint32_t log;          /* what a section writes: exclusive, though plain */
+    uint64_t settled_word; /* the winner of the end */
+    uint64_t result;       /* plain: written by the winner, read by who recycles */
 };
 
 struct race {
@@ -203,8 +203,7 @@ static void meddle_once(struct life *life, struct case_random *random)
     uint64_t kind = case_random_below(random, 8);
     /* The life before, and one that is yet to come after the bystander's: nobody's. */
     uint64_t other = kind == 0 ? generation - 1 : kind == 1 ? generation + 2 : generation;
-    struct tr__step step =
-        meddle(task, TR__ID_MAKE(TR__TAG_TASK, other, task->slot.index), random);
+    struct tr__step step = meddle(task, TR__ID_MAKE(TR__TAG_TASK, other, task->slot.index), random);
     if (other != generation) {
         CHECK_EQ_INT(step.action, TR__ACTION_ENOENT);
         return;
@@ -235,8 +234,7 @@ static void *race_main(void *context)
         for (unsigned i = 0; i < TASKS * STEPS; i++) {
             struct life *life = &race->lives[case_random_below(&random, TASKS)];
             uint32_t queued = 1;
-            if (case_random_below(&random, 3) == 0 &&
-                tr__cas_acq_rel(&life->queued, &queued, 0u)) {
+            if (case_random_below(&random, 3) == 0 && tr__cas_acq_rel(&life->queued, &queued, 0u)) {
                 run(life, &random);
             } else {
                 meddle_once(life, &random);
@@ -293,7 +291,7 @@ static void check_life(struct life *life, struct case_random *random)
     tr_outcome outcome = tr__word_outcome(life->settled_word);
     if (asked) {
         CHECK_EQ_INT(outcome, (life->settled_word & TR__TASK_TIMEOUT) != 0 ? TR_OUTCOME_TIMED_OUT
-                                                                          : TR_OUTCOME_CANCELLED);
+                                                                           : TR_OUTCOME_CANCELLED);
     } else {
         CHECK(outcome == TR_OUTCOME_COMPLETED || outcome == TR_OUTCOME_FAILED ||
               outcome == TR_OUTCOME_DENIED);

@@ -29,9 +29,9 @@ enum {
 struct job {
     struct tr__mpsc_node node;
     TR__CACHE_ALIGNED tr__atomic_u32 ran;
-    uint32_t posted;  /* plain: the producer's, then the hook's */
-    uint32_t seen;    /* plain: what the hook saw of it */
-    bool lingers;     /* gives its processor away in the middle */
+    uint32_t posted; /* plain: the producer's, then the hook's */
+    uint32_t seen;   /* plain: what the hook saw of it */
+    bool lingers;    /* gives its processor away in the middle */
     bool brief;
 };
 
@@ -90,8 +90,8 @@ static void yard_open(struct yard *yard, uint32_t seats, uint32_t substitutes, b
 {
     memset((void *)yard, 0, sizeof *yard);
     CHECK_EQ_INT(sem_init(&yard->asked, 0, 0), 0);
-    struct tr__workers_config config = {seats, substitutes, 1,           spin,       yard, run,
-                                        watch, dry,         come_and_go, come_and_go};
+    struct tr__workers_config config = {seats, substitutes, 1,   spin,        yard,
+                                        run,   watch,       dry, come_and_go, come_and_go};
     CHECK_EQ_INT(tr__workers_open(&yard->workers, &config), 0);
 }
 

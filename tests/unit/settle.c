@@ -1,4 +1,4 @@
-/* Settle: from the end of a task to its channel: what is recorded, counted, told, freed, discarded. */
+/* Settle: from the end of a task to its channel: recorded, counted, told, freed, discarded. */
 #include "completion/settle.h"
 
 #include <toolring/error.h>
@@ -147,7 +147,7 @@ CASE(settle, inputs_live_as_long_as_the_function_results_as_long_as_the_host)
     cold->input_context = &inputs_released;
     uint64_t used = tr__arena_bytes_used(&shop.completion.arena);
     CHECK(used >= 5000);
-    /* Ended while its function runs: the result goes with the host, the inputs with the function. */
+    /* Ended while its function runs: the result goes with the host, inputs with the function. */
     CHECK_EQ_INT(tr__task_start(one.task, false).action, TR__ACTION_RUN);
     shop_cancel(&shop, one, NULL, 3);
     CHECK_EQ_U64(count_of(TR__COUNT_ABANDONED), 1);
@@ -227,8 +227,7 @@ CASE(settle, events_come_in_the_order_of_the_contract)
     shop_open(&shop, 4);
     struct tr__turn *turn = open_turn(&session, &turn_id);
     CHECK_EQ_INT(tr__reader_open(&shop.completion.events, NULL, &reader), 0);
-    struct by_hand one =
-        by_hand_admit(REGISTRY, turn_id, TR__TASK_HOLD_RUN | TR__TASK_REQUEST);
+    struct by_hand one = by_hand_admit(REGISTRY, turn_id, TR__TASK_HOLD_RUN | TR__TASK_REQUEST);
     shop_detach(&shop, one, 11);
     shop_finish(&shop, one, TR_OUTCOME_FAILED, "oh", 12);
     static const tr_event_type wanted[] = {TR_EVENT_DETACHED, TR_EVENT_FAILED,
@@ -298,7 +297,8 @@ CASE(settle, what_comes_to_a_closed_turn_is_discarded)
     struct by_hand before = by_hand_admit(REGISTRY, turn_id, TR__TASK_HOLD_RUN);
     struct by_hand after = by_hand_admit(REGISTRY, turn_id, TR__TASK_HOLD_RUN);
     struct by_hand aside = by_hand_admit(REGISTRY, turn_id, TR__TASK_HOLD_RUN);
-    struct by_hand orphan = by_hand_admit(REGISTRY, turn_id, TR__TASK_BACKGROUND | TR__TASK_HOLD_RUN);
+    struct by_hand orphan =
+        by_hand_admit(REGISTRY, turn_id, TR__TASK_BACKGROUND | TR__TASK_HOLD_RUN);
     shop_finish(&shop, before, TR_OUTCOME_COMPLETED, "before", 1);
     close_turn(turn_id);
     CHECK_EQ_U64(count_of(TR__COUNT_DISCARDED), 1);

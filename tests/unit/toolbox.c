@@ -56,7 +56,8 @@ CASE(toolbox, strangers_are_not_found)
     CHECK(tr__toolbox_at(&toolbox, 1) == NULL);
     CHECK(tr__toolbox_find(&toolbox, "") == NULL);
     CHECK(tr__toolbox_find(&toolbox, "ls") == NULL);
-    CHECK_EQ_INT(add(&toolbox, "ls", NULL, NULL), 0); /* who does not want the id need not have it */
+    CHECK_EQ_INT(add(&toolbox, "ls", NULL, NULL),
+                 0); /* who does not want the id need not have it */
     CHECK(tr__toolbox_at(&toolbox, 2) == NULL);
     CHECK(tr__toolbox_at(&toolbox, UINT32_MAX) == NULL);
     CHECK(tr__toolbox_find(&toolbox, "l") == NULL);

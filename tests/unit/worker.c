@@ -169,6 +169,21 @@ CASE(worker, work_behind_a_tool_that_passed_for_brief_is_found_by_the_monitor)
     crew_close(&crew);
 }
 
+/* A worker that lost its seat in the middle of tr__worker_returns still calls it brief, though its
+ * successor has gone to sleep meanwhile. */
+CASE(worker, a_sleeper_who_was_called_brief_is_woken_by_the_monitor)
+{
+    crew_open(&crew, 2, 0, false);
+    init_jobs(CREW_QUICK);
+    for (uint32_t i = 0; i < 20; i++) {
+        crew_await_idle(&crew);
+        tr__store_seq_cst(&crew.workers.seats[i % 2].mode, (uint32_t)TR__SEAT_BRIEF);
+        crew_post(&jobs[i], i % 2);
+        crew_await_ran_checked(&jobs[i]);
+    }
+    crew_close(&crew);
+}
+
 /* Both seats stuck, one after another; then work comes. */
 static void hold_up_all(struct crew_job *stuck, uint32_t count, enum crew_kind kind)
 {
@@ -340,7 +355,8 @@ CASE(worker, whoever_has_nothing_to_do_sleeps_and_stays_asleep)
         tr__workers_fence(&crew.workers); /* whoever asks whether all is quiet wakes nobody */
         uint64_t before = 0;
         WAIT_UNTIL(({
-                       before = restlessness(); /* the last one may be between its bit and its bed */
+                       before =
+                           restlessness(); /* the last one may be between its bit and its bed */
                        yield(200);
                        restlessness() == before;
                    }),

@@ -1,11 +1,12 @@
-//! The peers "agentkit" and "agentkit-0.7": the task manager of agentkit, `AsyncTaskManager`, on tokio.
+//! The peers "agentkit" and "agentkit-0.7": the task manager of agentkit, `AsyncTaskManager`, on
+//! tokio.
 //!
 //! The same source for both versions; the programs in bin/ say which crates the names stand for.
 //!
 //! Fair because: the executor is our own and goes straight to the tool, without registry, schema or
-//! permission checks; inputs and results are plain JSON numbers; the host is a task on a worker; mimalloc as
-//! in toolring's process; window, payload and check as toolring's. Events are read as they come, since
-//! nothing else frees them. Commands go through agentkit's own shell tool.
+//! permission checks; inputs and results are plain JSON numbers; the host is a task on a worker;
+//! mimalloc as in toolring's process; window, payload and check as toolring's. Events are read as
+//! they come, since nothing else frees them. Commands go through agentkit's own shell tool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -161,7 +162,10 @@ struct Host {
 }
 
 impl Host {
-    fn new(tools: Arc<Tools>, route: impl Fn(&ToolRequest) -> RoutingDecision + Send + Sync + 'static) -> Self {
+    fn new(
+        tools: Arc<Tools>,
+        route: impl Fn(&ToolRequest) -> RoutingDecision + Send + Sync + 'static,
+    ) -> Self {
         let manager = AsyncTaskManager::new().routing(route);
         let handle = manager.handle();
         Self {
@@ -287,7 +291,12 @@ fn background_route(_: &ToolRequest) -> RoutingDecision {
 // ---- the workloads ----
 
 /// Launches, runs and drains every call of the ledger.
-async fn pass(host: &mut Host, ledger: &mut Ledger, random: &mut Random, turns: &[TurnId]) -> Duration {
+async fn pass(
+    host: &mut Host,
+    ledger: &mut Ledger,
+    random: &mut Random,
+    turns: &[TurnId],
+) -> Duration {
     ledger.reset();
     let count = ledger.count();
     let (events, mut launched) = (host.events, 0);
@@ -326,8 +335,8 @@ fn background(who: &Contender, options: &Options) {
         let mut ledger = Ledger::new(options.seed, options.size);
         let mut random = Random(options.seed);
         let mut passes = Samples::default();
-        // It slows down with every task it has ever run, so the warm-up is short, and a figure for a size is
-        // that of the first pass over it, in a manager that has run nothing else.
+        // It slows down with every task it has ever run, so the warm-up is short, and a figure for
+        // a size is that of the first pass over it, in a manager that has run nothing else.
         let mut warm = Ledger::new(options.seed, options.size.min(2000));
         pass(&mut host, &mut warm, &mut random, &turns).await;
         let (resident, spent) = (resident_bytes(), cpu());
@@ -373,9 +382,8 @@ fn turns(who: &Contender, options: &Options) {
 fn detach(who: &Contender, options: &Options) {
     let (who, options) = (who.clone(), options.clone());
     run_host(async move {
-        let route = |_: &ToolRequest| {
-            RoutingDecision::ForegroundThenDetachAfter(Duration::from_millis(5))
-        };
+        let route =
+            |_: &ToolRequest| RoutingDecision::ForegroundThenDetachAfter(Duration::from_millis(5));
         let mut host = Host::new(Tools::new(0, String::new()), route);
         let turns: Vec<TurnId> = (0..16).map(|at| TurnId::new(format!("turn-{at}"))).collect();
         let mut ledger = Ledger::new(options.seed, options.size);
@@ -441,8 +449,8 @@ fn sleepers(who: &Contender, options: &Options) {
     });
 }
 
-/// `notice` as toolring's: from the cancel until the tool runs again; the turn's token is what it watches.
-/// `interrupt`: a turn of 100 waiting calls, beside so many finished ones.
+/// `notice` as toolring's: from the cancel until the tool runs again; the turn's token is what it
+/// watches. `interrupt`: a turn of 100 waiting calls, beside so many finished ones.
 fn cancel(who: &Contender, options: &Options) {
     const TURN_CALLS: usize = 100;
     let (who, options) = (who.clone(), options.clone());
@@ -490,7 +498,13 @@ fn cancel(who: &Contender, options: &Options) {
     });
 }
 
-async fn measure_interrupts(host: &mut Host, name: &str, calls: usize, quick: bool, samples: &mut Samples) {
+async fn measure_interrupts(
+    host: &mut Host,
+    name: &str,
+    calls: usize,
+    quick: bool,
+    samples: &mut Samples,
+) {
     for round in 0..if quick { 5 } else { 20 } {
         let turn = TurnId::new(format!("{name}-{round}"));
         let before = host.tools.started.load(Ordering::Acquire);
@@ -543,7 +557,9 @@ fn crowd(who: &Contender, options: &Options) {
             .map(|at| {
                 let manager = shared.clone();
                 let turn = TurnId::new(format!("crowd-{at}"));
-                tokio::spawn(async move { sure(manager.wait_for_turn(&turn, None).await).is_none() })
+                tokio::spawn(
+                    async move { sure(manager.wait_for_turn(&turn, None).await).is_none() },
+                )
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -571,7 +587,8 @@ async fn crowd_calls(
     ledger: &mut Ledger,
     calls: usize,
 ) -> f64 {
-    // A Host of its own for what launching needs besides; routing and state are the shared manager's.
+    // A Host of its own for what launching needs besides; routing and state are the shared
+    // manager's.
     let helper = Host::new(tools.clone(), foreground);
     let turn = TurnId::new("one-by-one");
     ledger.reset();
@@ -698,8 +715,8 @@ fn output(who: &Contender, options: &Options) {
 
 const CALLS: usize = 8;
 
-/// One session with its turns; returns latencies and what its turns brought. Its detached waits come through
-/// the manager's one list of loop updates, which the host takes for all.
+/// One session with its turns; returns latencies and what its turns brought. Its detached waits
+/// come through the manager's one list of loop updates, which the host takes for all.
 async fn agent(
     host: Arc<Host>,
     session: usize,
@@ -789,7 +806,8 @@ pub fn run(name: &'static str, version: &str) {
     peer_main(
         &Contender { name, version: locked_version("agentkit-task-manager", version) },
         &[
-            // It keeps 2 KB for every task it ever ran: ten million would take all the memory there is.
+            // It keeps 2 KB for every task it ever ran: ten million would take all the memory there
+            // is.
             ("background-10000", background),
             ("background-100000", background),
             ("background-1000000", background),

@@ -1,5 +1,5 @@
-//! What the C benchmarks have in measure.h: seed, the checked count of results, samples, and the one JSON
-//! line of a run. The formulas are the same, so the work and its checks are the same.
+//! What the C benchmarks have in measure.h: seed, the checked count of results, samples, and the
+//! one JSON line of a run. The formulas are the same, so the work and its checks are the same.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -114,13 +114,14 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get())
 }
 
-/// Whether the host is to be a thread outside the runtime, as toolring's is, by TOOLRING_PEER_HOST=outside.
+/// Whether the host is to be a thread outside the runtime, as toolring's is, by
+/// TOOLRING_PEER_HOST=outside.
 fn host_is_outside() -> bool {
     std::env::var("TOOLRING_PEER_HOST").is_ok_and(|place| place == "outside")
 }
 
-/// Runs the host as a task on one of the runtime's own workers, where spawning is cheapest, unless it is to
-/// be outside.
+/// Runs the host as a task on one of the runtime's own workers, where spawning is cheapest, unless
+/// it is to be outside.
 pub fn run_host<F>(host: F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -375,7 +376,8 @@ pub fn make_file() -> String {
     path
 }
 
-/// Plain system calls on the spot: quicker than a hop to tokio's blocking threads for 4 KiB in the cache.
+/// Plain system calls on the spot: quicker than a hop to tokio's blocking threads for 4 KiB in the
+/// cache.
 pub fn read_file(path: &str) -> bool {
     use std::io::Read;
     let mut bytes = [0; FILE_BYTES];

@@ -1,9 +1,9 @@
 //! Peer "tokio": bare tokio, spawn and join.
 //!
-//! Fair because: as many workers as processors; the host is a task on one of them, where spawning is
-//! cheapest; results come back through join handles, tokio's own way; mimalloc as in toolring's process;
-//! window, payload and check as toolring's. It does less: no tracking by id, no list, no events, no routing;
-//! detaching and cancelling are what the workload itself makes of them.
+//! Fair because: as many workers as processors; the host is a task on one of them, where spawning
+//! is cheapest; results come back through join handles, tokio's own way; mimalloc as in toolring's
+//! process; window, payload and check as toolring's. It does less: no tracking by id, no list, no
+//! events, no routing; detaching and cancelling are what the workload itself makes of them.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -274,7 +274,8 @@ async fn agent_call(kind: Kind, input: u64, steps: u64, path: Arc<str>) -> u64 {
     mix(input)
 }
 
-/// One session: its turns one after the other. A wait that is not over after 20 ms is left to the end.
+/// One session: its turns one after the other. A wait that is not over after 20 ms is left to the
+/// end.
 async fn agent(
     session: usize,
     turns: usize,
