@@ -49,9 +49,9 @@ typedef struct tr_permit_answer {
 } tr_permit_answer;
 
 /** Asked before a call is routed, and again at each tr_task_approve with `approvals` counted up, so
- *  that a
- *  call may need several. Runs on the launching (or approving) thread; it must not block and must
- *  not call the library. @since 0.1 */
+ *  that a call may need several. The request has both the tool's id and its name; from the second
+ *  question on its options are all default. Runs on the launching (or approving) thread; it must
+ *  not block and must not call the library. @since 0.1 */
 typedef tr_permit (*tr_permit_function)(void *context, const tr_request *request,
                                         unsigned approvals, tr_permit_answer *answer);
 

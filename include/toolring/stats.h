@@ -59,8 +59,8 @@ typedef struct tr_stats {
  */
 TR_EXPORT int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats);
 
-/** What the kernel here offers and what limits it. Strings end with zero; "" means none. @since
- * 0.1 */
+/** What the kernel here offers and what limits it. Strings end with zero; "" means none.
+ *  @since 0.1 */
 typedef struct tr_machine {
     int ring_error;            /**< 0: io_uring works; else the negated errno of the refusal */
     char ring_refusal[512];    /**< why it is refused and what to do about it */

@@ -31,7 +31,7 @@ TR_BEGIN_DECLS
  * @param call the call
  * @return the input; empty if it has none
  * @threads tool; never blocks
- * @ownership borrowed until the function returns (for a deferred call: until tr_finish)
+ * @ownership borrowed until the function returns; a deferred call that needs it later copies it
  * @since 0.1
  */
 TR_EXPORT tr_bytes tr_call_input(const tr_call *call);

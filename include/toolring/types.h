@@ -144,7 +144,7 @@ typedef struct tr_options {
     tr_priority priority;      /**< which goes first */
     uint32_t reserved;         /**< must be 0 */
     uint64_t detach_after_ns;  /**< for TR_ROUTE_DETACH_AFTER: from acceptance, also while queued */
-    uint64_t queue_timeout_ns; /**< longest time as QUEUED; built-in: none */
+    uint64_t queue_timeout_ns; /**< longest time as QUEUED, from acceptance or approval */
     uint64_t run_timeout_ns;   /**< longest time from start to end; built-in: none */
     uint64_t idle_timeout_ns;  /**< longest time without output or progress; built-in: none */
     uint64_t total_timeout_ns; /**< longest time from acceptance to end; built-in: none */

@@ -42,7 +42,6 @@ static uint64_t next_look(struct tr__deadline *deadline, uint64_t word, uint64_t
     struct tr__task *task = deadline->task;
     struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
     enum tr__task_state state = tr__word_state(word);
-    uint64_t accepted = task->accepted_ns;
     /* relaxed: values of their own; a stale one makes the timer look once more than needed. */
     uint64_t started = (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : now;
     uint64_t active = tr__load_relaxed(&cold->active_ns);
@@ -58,7 +57,8 @@ static uint64_t next_look(struct tr__deadline *deadline, uint64_t word, uint64_t
         next = earlier(next, deadline->detach_at_ns);
     }
     if (state == TR__TASK_QUEUED) {
-        next = earlier(next, tr__clock_after(accepted, deadline->queue_ns));
+        uint64_t queued = tr__load_relaxed(&deadline->queued_at_ns);
+        next = earlier(next, tr__clock_after(queued, deadline->queue_ns));
     }
     if (state == TR__TASK_APPROVAL) {
         next = earlier(next, tr__load_relaxed(&deadline->expire_at_ns));
@@ -74,7 +74,8 @@ static bool is_timed_out(struct tr__deadline *deadline, uint64_t word, uint64_t 
         return true;
     }
     if (tr__word_state(word) == TR__TASK_QUEUED) {
-        return now >= tr__clock_after(task->accepted_ns, deadline->queue_ns);
+        uint64_t queued = tr__load_relaxed(&deadline->queued_at_ns); /* a value of its own */
+        return now >= tr__clock_after(queued, deadline->queue_ns);
     }
     if ((word & TR__TASK_STARTED) == 0) {
         return false;
@@ -246,6 +247,7 @@ bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const t
         detach ? tr__clock_after(accepted, options->detach_after_ns) : TR_FOREVER;
     deadline->total_at_ns = tr__clock_after(accepted, options->total_timeout_ns);
     deadline->queue_ns = options->queue_timeout_ns;
+    tr__store_relaxed(&deadline->queued_at_ns, accepted); /* private until published */
     deadline->run_ns = options->run_timeout_ns;
     deadline->idle_ns = options->idle_timeout_ns;
     tr__store_relaxed(&deadline->expire_at_ns,
@@ -281,6 +283,13 @@ void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint6
 {
     struct tr__deadline *deadline = deadline_of(engine, task);
     tr__store_relaxed(&deadline->expire_at_ns, at_ns); /* ordered by the poke */
+    poke(deadline);
+}
+
+void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns)
+{
+    struct tr__deadline *deadline = deadline_of(engine, task);
+    tr__store_relaxed(&deadline->queued_at_ns, at_ns); /* ordered by the poke */
     poke(deadline);
 }
 

@@ -40,6 +40,7 @@ struct tr__deadline {
     uint64_t queue_ns; /* durations; TR_FOREVER: none */
     uint64_t run_ns;
     uint64_t idle_ns;
+    tr__atomic_u64 queued_at_ns;  /* the launcher, then the approver */
     tr__atomic_u64 expire_at_ns;  /* of an approval request; approvers */
     tr__atomic_u64 abandon_at_ns; /* the canceller */
     tr__atomic_u32 word;
@@ -59,6 +60,10 @@ void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task);
 
 /* An approver, with the timer under way: the request is denied at `at_ns`. */
 void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
+
+/* An approver, with the timer under way, before the task is queued: its time in the queue
+ * begins. */
+void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
 
 /* The canceller, with HOLD_STEER: the task is abandoned at `at_ns`. `under_way`: it had HOLD_TIMER
  * before. */

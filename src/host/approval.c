@@ -80,10 +80,10 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
     approval->accepted_ns = task->accepted_ns;
     approval->user = task->user;
     approval->session_user = turn->session->user;
-    if (manager->threaded && (expire_ns != 0 || approval->approvals > 0)) {
-        /* Also to end the expiry of the request before. */
-        tr__deadline_expire(engine, task,
-                            expire_ns != 0 ? tr__clock_after(now, expire_ns) : TR_FOREVER);
+    bool expires = manager->threaded && (expire_ns != 0 || approval->approvals > 0);
+    if (!tr__word_is_live(word)) {
+        tr__memory_give(approval); /* nothing is asked any more; its resolution is on its way */
+        return;
     }
     if (tr__engine_wanted(engine) && tr__task_publish(task, approval->task)) {
         tr__describe_event(manager->completion, task, tr__task_word(task), TR_EVENT_INPUT_REQUIRED,
@@ -91,15 +91,20 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
         tr__task_published(task);
     }
     tr__settle_approval(manager->completion, approval, turn, word);
+    if (expires) { /* after the push: the denial comes behind it. Also ends an earlier expiry */
+        tr__deadline_expire(engine, task,
+                            expire_ns != 0 ? tr__clock_after(now, expire_ns) : TR_FOREVER);
+    }
 }
 
 /* The request as the host launched it, from the task's record. */
-static void rebuild(struct tr__task *task, tr_request *request)
+static void rebuild(tr_manager *manager, struct tr__task *task, tr_request *request)
 {
     tr_request empty = TR_REQUEST_INIT(0, 0);
     *request = empty;
     request->turn = task->turn->id;
     request->tool = task->tool;
+    request->tool_name = tr__toolbox_at(&tr__manager_registry(manager)->toolbox, task->tool)->name;
     request->call_id.data = task->in;
     request->call_id.size = task->call_id_size;
     request->metadata.data = task->in + task->call_id_size;
@@ -126,6 +131,9 @@ static int error_of(struct tr__step step)
 
 static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id id)
 {
+    if (manager->threaded) {
+        tr__deadline_queue(&manager->engine, task, tr__clock_now()); /* HOLD_ASK is the caller's */
+    }
     struct tr__step step = tr__task_approve(task, id);
     if (step.action != TR__ACTION_ENQUEUE) {
         return error_of(step);
@@ -148,7 +156,7 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id)
     unsigned approvals = tr__fetch_add_acq_rel(&cold->approvals, 1u) + 1;
     tr_permit_answer answer;
     tr_request request;
-    rebuild(task, &request);
+    rebuild(manager, task, &request);
     tr_permit permit = tr__approval_ask(manager, &request, approvals, &answer);
     if (permit == TR_PERMIT_ALLOW) {
         return run_approved(manager, task, id);

@@ -11,8 +11,8 @@
  *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its
  *     token, closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
  *  3. A wait gives the token back on every way out.
- *  4. Whoever pushed the last item of a queue may still be looking whether to wake somebody when the
- *     queue is closed: so its memory is kept, to be opened again, until the manager is freed.
+ *  4. Whoever pushed the last item of a queue may still be looking whether to wake somebody when
+ *     the queue is closed: so its memory is kept, to be opened again, until the manager is freed.
  *
  * Complexity: a wait that finds something: no lock (turns, queues) or two short ones (sessions),
  * one CAS for the token. Nobody is woken by another's inbox.

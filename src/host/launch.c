@@ -158,12 +158,17 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
         if (call->error < 0) {
             continue;
         }
-        if ((call->bits & TR__TASK_HOLD_TIMER) != 0) {
+        bool waits = tr__word_state(call->bits) == TR__TASK_APPROVAL;
+        if (waits) {
+            announce_waiting(manager, call);
+        }
+        if ((call->bits & TR__TASK_HOLD_TIMER) != 0) { /* after the request: it goes first */
             tr__deadline_arm(&manager->engine, call->task);
         }
-        if (tr__word_state(call->bits) == TR__TASK_APPROVAL) {
-            announce_waiting(manager, call);
-        } else if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
+        if (waits) {
+            continue;
+        }
+        if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
             post(manager, &chain); /* it may wait for what they do */
             run_now(manager, call);
         } else {

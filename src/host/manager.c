@@ -139,8 +139,8 @@ static bool is_quiet(tr_manager *manager, struct quiet quiet)
     if (!quiet.functions_too) {
         return true;
     }
-    /* The look by read-modify-write that parts/gate asks for, at functions of host threads; those of
-     * workers are behind the fence. */
+    /* The look by read-modify-write that parts/gate asks for, at functions of host threads; those
+     * of workers are behind the fence. */
     tr__tally_add(tr__completion_shared(completion), TR__COUNT_ABANDONED, 0);
     return tr__completion_count(completion, TR__COUNT_ABANDONED) == 0 &&
            tr__load_acquire(&manager->engine.awaiting) == 0;

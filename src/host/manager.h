@@ -50,8 +50,8 @@ bool tr__options_are_valid(const tr_options *options);
 /* Whether a duration of 0 … TR_FOREVER is up at `deadline`; converts a timeout to a deadline. */
 uint64_t tr__deadline_after(uint64_t timeout_ns);
 
-/* manager.c: has a sleeping ring give back at once what it holds for ended tasks: their slots, and so
- * their homes. For whoever lacks them; without effect once the manager is closing. */
+/* manager.c: has a sleeping ring give back at once what it holds for ended tasks: their slots, and
+ * so their homes. For whoever lacks them; without effect once the manager is closing. */
 void tr__manager_nudge(tr_manager *manager);
 
 /* control.c, under the lane's lock: cancels the turn's foreground tasks. Returns how many. */

@@ -50,11 +50,21 @@ static const struct tr__tool *find_tool(tr_manager *manager, const tr_request *r
     return tr__toolbox_find(toolbox, request->tool_name);
 }
 
+/* The request as callbacks see it: the tool by its id and by its name, however it was given. */
+static void show_request(const struct tr__prepared *call, tr_request *ret_request)
+{
+    *ret_request = *call->request;
+    ret_request->tool = call->tool->id;
+    ret_request->tool_name = call->tool->name;
+}
+
 /* Asks for permission and takes the memory that the answer needs. */
 static int permit(tr_manager *manager, struct tr__prepared *call)
 {
     tr_permit_answer answer;
-    tr_permit verdict = tr__approval_ask(manager, call->request, 0, &answer);
+    tr_request shown;
+    show_request(call, &shown);
+    tr_permit verdict = tr__approval_ask(manager, &shown, 0, &answer);
     if (verdict == TR_PERMIT_DENY) {
         size_t size = strlen(answer.reason) + 1;
         call->denied = (char *)tr__memory_take(size);
@@ -83,7 +93,9 @@ static void choose_route(tr_manager *manager, struct tr__prepared *call)
     call->options = &call->own;
     tr_options routed = TR_OPTIONS_INIT;
     if (manager->route != NULL) {
-        manager->route(manager->context, call->request, &routed);
+        tr_request shown;
+        show_request(call, &shown);
+        manager->route(manager->context, &shown, &routed);
         if (!tr__options_are_valid(&routed)) {
             tr_options none = TR_OPTIONS_INIT;
             routed = none; /* a callback's nonsense decides nothing */

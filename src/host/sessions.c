@@ -22,7 +22,8 @@
 #include "domain/homes.h"
 #include "host/manager.h"
 
-/* Timers of ended tasks hold closed homes: at the limit they are called in, for the next attempt. */
+/* Timers of ended tasks hold closed homes: at the limit they are called in, for the next
+ * attempt. */
 static int limited(tr_manager *manager, int result)
 {
     if (result == TR_ELIMIT) {

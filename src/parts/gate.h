@@ -9,9 +9,9 @@
  *      opener: bring it about, then tr__gate_open().
  *
  * No lost wake-up, provided that waiter's look and opener's act are read-modify-writes of one word,
- * both acquiring and releasing: that word's modification order then puts the act before the look (the look sees it) or the look
- * before the act, and then the waiter's enter happens before the opener's load of `waiters`, which
- * sees it.
+ * both acquiring and releasing: that word's modification order then puts the act before the look
+ * (the look sees it) or the look before the act, and then the waiter's enter happens before the
+ * opener's load of `waiters`, which sees it.
  */
 #ifndef TR__PARTS_GATE_H
 #define TR__PARTS_GATE_H

@@ -153,8 +153,8 @@ static void descriptor_arm(struct tr__inbox *inbox)
 /* Makes the descriptor readable if it is armed; of several callers one does. */
 static void descriptor_fire(struct tr__inbox *inbox)
 {
-    /* seq_cst, all: part of the protocol on push's side, and invariant 5; the exchange acquires what
-     * descriptor_arm released */
+    /* seq_cst, all: part of the protocol on push's side, and invariant 5; the exchange acquires
+     * what descriptor_arm released */
     if (tr__load_seq_cst(&inbox->armed) == 0) {
         return;
     }

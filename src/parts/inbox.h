@@ -46,9 +46,9 @@ void tr__inbox_init(struct tr__inbox *inbox);
  * zero. */
 void tr__inbox_reuse(struct tr__inbox *inbox);
 
-/* Closes the eventfd, if any. Nobody may use the inbox any more, but the producers of nodes that were
- * popped may still be on their way out of tr__inbox_push: so its memory must stay until they are
- * gone, and may be used again as it is, without init. */
+/* Closes the eventfd, if any. Nobody may use the inbox any more, but the producers of nodes that
+ * were popped may still be on their way out of tr__inbox_push: so its memory must stay until they
+ * are gone, and may be used again as it is, without init. */
 void tr__inbox_done(struct tr__inbox *inbox);
 
 /* The slow half of a push: somebody sleeps or an eventfd is armed. */

@@ -2,9 +2,9 @@
  * contract.c: options, one process per run, and shrinking.
  *
  * A run is made in a child process, so that a violation, a crash and a hang are all the same to the
- * parent: a run that failed. Its operation list is then shrunk (delta debugging): chunks are left out,
- * and what still fails within a few tries stays left out. Threads race, so a shorter list may fail only
- * now and then; what is printed failed at least once.
+ * parent: a run that failed. Its operation list is then shrunk (delta debugging): chunks are left
+ * out, and what still fails within a few tries stays left out. Threads race, so a shorter list may
+ * fail only now and then; what is printed failed at least once.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,10 +1,10 @@
 /*
  * contract: a randomised test of the promises of toolring.h, through toolring.h alone.
  *
- * A run is made from a seed: a configuration, a list of operations, and for each launched call a plan
- * of what its tool will do. Threads of the host carry the operations out, others wait, take, drain,
- * read events and finish deferred calls. Beside them the model keeps, for every call, what was done to
- * it and what came of it; what does not fit is a violation, and ends the run.
+ * A run is made from a seed: a configuration, a list of operations, and for each launched call a
+ * plan of what its tool will do. Threads of the host carry the operations out, others wait, take,
+ * drain, read events and finish deferred calls. Beside them the model keeps, for every call, what
+ * was done to it and what came of it; what does not fit is a violation, and ends the run.
  *
  *   plan.c      seed → operations, plans, configuration        chance.h   numbers from seeds
  *   model.c     records of calls, turns, sessions       items.c    the checks of single items
@@ -12,10 +12,11 @@
  *   drive.c     launching, opening, closing                    steer.c    all other operations
  *   take.c      who waits, takes and drains                    events.c   who reads events
  *   run.c       one run from open to free, and what must hold at its end
- *   watch.c     violations, and the watchdog                   contract.c options, replaying, shrinking
+ *   watch.c     violations, and the watchdog                   contract.c options, replaying,
+ *   shrinking
  *
- * Times. `stamp` is a counter that gives a total order to what the host sees: an operation takes one
- * before and one after. Where two operations overlap, the model allows either order.
+ * Times. `stamp` is a counter that gives a total order to what the host sees: an operation takes
+ * one before and one after. Where two operations overlap, the model allows either order.
  */
 #ifndef TR__TESTS_CONTRACT_CONTRACT_H
 #define TR__TESTS_CONTRACT_CONTRACT_H

@@ -1,6 +1,7 @@
 /*
- * events.c: two readers of the event log. One reads as fast as it can and follows every task; while it
- * misses nothing, all it sees must be complete. The other is slow, misses much, and counts what it missed.
+ * events.c: two readers of the event log. One reads as fast as it can and follows every task; while
+ * it misses nothing, all it sees must be complete. The other is slow, misses much, and counts what
+ * it missed.
  */
 #include <poll.h>
 #include <string.h>

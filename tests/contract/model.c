@@ -3,10 +3,10 @@
  *
  * Invariants
  *  1. A record is never freed or reused during a run: `user` pointers are checked by their range.
- *  2. A turn's `foreground` goes up after a launch or attach has returned and down when its waiter has the
- *     item, so at the waiter's entry it is never more than the manager's own count.
- *  3. A flag that allows something (closing, may_stop) is set before the operation, one that forbids
- *     something (closed_at, stopped) after it.
+ *  2. A turn's `foreground` goes up after a launch or attach has returned and down when its waiter
+ *     has the item, so at the waiter's entry it is never more than the manager's own count.
+ *  3. A flag that allows something (closing, may_stop) is set before the operation, one that
+ *     forbids something (closed_at, stopped) after it.
  */
 #include <stdlib.h>
 #include <string.h>

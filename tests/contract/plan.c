@@ -1,8 +1,8 @@
 /*
  * plan.c: what a seed means: the operations, the calls' plans, the manager's configuration.
  *
- * Pure functions: a plan depends on its seed alone, so that an operation keeps its meaning when others
- * are shrunk away. Durations are short and bounded: everything ends by itself.
+ * Pure functions: a plan depends on its seed alone, so that an operation keeps its meaning when
+ * others are shrunk away. Durations are short and bounded: everything ends by itself.
  */
 #include <string.h>
 
@@ -104,8 +104,9 @@ static void plan_options(struct chance *chance, tr_options *options)
     options->continuation = (tr_continue)chance_below(chance, 3);
     options->lifetime = (tr_lifetime)chance_below(chance, 4);
     options->priority = (tr_priority)chance_below(chance, 3);
-    options->detach_after_ns =
-        options->route == TR_ROUTE_DETACH_AFTER ? (1 + chance_below(chance, 8000)) * UINT64_C(1000) : 0;
+    options->detach_after_ns = options->route == TR_ROUTE_DETACH_AFTER
+                                   ? (1 + chance_below(chance, 8000)) * UINT64_C(1000)
+                                   : 0;
     options->queue_timeout_ns = plan_time(chance, 20);
     options->run_timeout_ns = plan_time(chance, 20);
     options->idle_timeout_ns = plan_time(chance, 20);

@@ -1,10 +1,11 @@
 /*
- * run.c: one run: opens a manager, lets all threads loose, closes it, and checks what must hold at the end.
+ * run.c: one run: opens a manager, lets all threads loose, closes it, and checks what must hold at
+ * the end.
  *
- * Two ways to end. Graceful: when the operations are done, wait until nothing is unfinished, empty every
- * channel, close every home, then the manager. Early: tr_manager_close while operations go on, then
- * empty every channel. In both every accepted call has been resolved exactly once, or its resolution was
- * discarded with its home; and nothing is left.
+ * Two ways to end. Graceful: when the operations are done, wait until nothing is unfinished, empty
+ * every channel, close every home, then the manager. Early: tr_manager_close while operations go
+ * on, then empty every channel. In both every accepted call has been resolved exactly once, or its
+ * resolution was discarded with its home; and nothing is left.
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -143,7 +144,8 @@ static void pause_briefly(void)
     (void)nanosleep(&duration, NULL);
 }
 
-/* Functions that were abandoned return, timers that were disarmed are given back: soon, not at once. */
+/* Functions that were abandoned return, timers that were disarmed are given back: soon, not at
+ * once. */
 static tr_stats stats_settled(uint64_t tasks, bool homes)
 {
     at(MAIN, "waiting until the numbers are zero");

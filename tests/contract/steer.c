@@ -1,6 +1,7 @@
 /*
- * steer.c: the operations on what runs: cancel, detach, attach, policies, approvals, interrupt, close,
- * looking. Each tells the model before and after, so that overlapping ones may have won in any order.
+ * steer.c: the operations on what runs: cancel, detach, attach, policies, approvals, interrupt,
+ * close, looking. Each tells the model before and after, so that overlapping ones may have won in
+ * any order.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
 /*
- * take.c: the threads that take what is ready: waiters of turns, takers of sessions, drainers of queues.
+ * take.c: the threads that take what is ready: waiters of turns, takers of sessions, drainers of
+ * queues.
  *
- * Each holds some of its batches for a while, and looks at their bytes again before it releases them.
- * When the run is `drained` each empties all it looks after and leaves; a waiter that sleeps for ever on
- * a turn must then be woken by that turn having become idle.
+ * Each holds some of its batches for a while, and looks at their bytes again before it releases
+ * them. When the run is `drained` each empties all it looks after and leaves; a waiter that sleeps
+ * for ever on a turn must then be woken by that turn having become idle.
  */
 #include <errno.h>
 #include <poll.h>
@@ -296,7 +297,8 @@ void *drainer_main(void *argument)
     return NULL;
 }
 
-/* The same by poll(2): what waits although the descriptor was silent for seconds was never announced. */
+/* The same by poll(2): what waits although the descriptor was silent for seconds was never
+ * announced. */
 void *poller_main(void *argument)
 {
     struct purse purse = {.chance = chance_from(world->seed, 301), .thread = 29};

@@ -1,8 +1,8 @@
 /*
  * tools.c: two tools, one plain and one awaiting, that do what the plan of their call says.
  *
- * Everything here ends by itself within milliseconds. While a function runs its input must be intact,
- * also when its task was ended behind its back.
+ * Everything here ends by itself within milliseconds. While a function runs its input must be
+ * intact, also when its task was ended behind its back.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,9 @@
 /*
  * watch.c: how a run ends badly: by a violation, or by standing still.
  *
- * The watchdog is a thread that sees `progress` grow; when it has not for so many seconds it shows the
- * numbers of the manager, what every thread is doing and the tasks that have not ended, and leaves.
+ * The watchdog is a thread that sees `progress` grow; when it has not for so many seconds it shows
+ * the numbers of the manager, what every thread is doing and the tasks that have not ended, and
+ * leaves.
  */
 #include <errno.h>
 #include <inttypes.h>

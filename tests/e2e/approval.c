@@ -246,6 +246,7 @@ COURT(ask_then_approve)
         CHECK(batch->items[0].started_ns > 0);
         CHECK_EQ_INT(batch->items[0].approvals, needed); /* it remembers all those given */
         rig_check_release(batch, task, TR_OUTCOME_COMPLETED);
+        rig_wait_idle(rig); /* the number of unfinished ones follows the item */
         CHECK_EQ_INT(self->judge.asked - asked, needed + 1);
         CHECK_EQ_INT(self->judge.approvals_max, needed);
     }

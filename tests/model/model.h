@@ -155,7 +155,7 @@ inline int finish()
 
 } // namespace model
 
-/* `mo_` is a word of its own here: the library's macros name their order by it alone. */
+/* Each operation of the atomics layer takes its order through here. */
 #undef TR__ORDER
 #define TR__ORDER(name) model::order_in(__func__, rl::mo_##name)
 
