@@ -52,6 +52,8 @@ if(TR_MODEL)
         target_include_directories(toolring-model-${name} PRIVATE
             include src tests ${CMAKE_CURRENT_SOURCE_DIR})
         target_compile_definitions(toolring-model-${name} PRIVATE _GNU_SOURCE)
+        # Relacy is all templates: compiling costs more than running does.
+        target_compile_options(toolring-model-${name} PRIVATE -O1 -g0)
         target_link_libraries(toolring-model-${name} PRIVATE Threads::Threads)
         add_dependencies(toolring-models toolring-model-${name})
     endforeach()

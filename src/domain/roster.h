@@ -5,8 +5,8 @@
  * unlinked when a task ends, on another thread, under a lock the launcher also wants. A roster is
  * only ever appended to: ids are generational, so an ended task's id is recognised as stale, and
  * the roster is swept when it is full: it doubles only if more than half of it is alive. Hence size
- * <= max(4, 4 x live) right after a sweep, and appending costs at most two looks at a word per
- * launch, amortised.
+ * <= max(4, 4 x live) when it grows (it shrinks with its turn's end only), and appending costs at
+ * most two looks at a word per launch, amortised.
  *
  * Owner: whoever holds the lane's lock. Order of ids: order of launches.
  */

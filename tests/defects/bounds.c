@@ -1,6 +1,6 @@
 /*
- * Defects of the original, by their numbers in the contract: memory, costs, events, listings, waiting.
- * D6 to D9, D13, D14, D17, D23 to D25, D29.
+ * Defects of the original, by their numbers in the contract: memory, costs, events, listings,
+ * waiting. D6 to D9, D13, D14, D17, D23 to D25, D29.
  */
 #include <sys/resource.h>
 #include <time.h>
@@ -43,8 +43,8 @@ CASE_TIMEOUT(defects, d6_a_released_task_costs_nothing, RIG_TIMEOUT_SECONDS)
     rig_close(&rig);
 }
 
-/* There: interrupting and listing scan all tasks ever run (104 ms after a million). Here 2000 of each
- * after 20 000 tasks take no second of this thread's own time; there they take a minute. */
+/* There: interrupting and listing scan all tasks ever run (104 ms after a million). Here 2000 of
+ * each after 20 000 tasks take no second of this thread's own time; there they take a minute. */
 BOTH(defects, d7_looking_costs_what_is_there_not_what_was)
 {
     run_many(rig, 20000);
@@ -88,8 +88,8 @@ CASE(defects, d8_the_event_log_is_bounded_and_holds_no_results)
 
 /* ---- launching ---- */
 
-/* There: options are set after the launch, so a quick task slips past them; and an event may name a task
- * that cannot be found yet. */
+/* There: options are set after the launch, so a quick task slips past them; and an event may name a
+ * task that cannot be found yet. */
 BOTH(defects, d9_options_hold_from_launch_and_events_name_what_is_there)
 {
     tr_reader *reader = NULL;
@@ -226,8 +226,9 @@ THREADED(defects, d17_no_waiter_misses_its_wake_up)
     }
 }
 
-/* There: cancellation is polled every 10 ms. Here an idle manager's threads do not move: 200 functions
- * await, and for 100 ms nobody enters the kernel for them, but for the look at the numbers itself. */
+/* There: cancellation is polled every 10 ms. Here an idle manager's threads do not move: 200
+ * functions await, and for 100 ms nobody enters the kernel for them, but for the look at the
+ * numbers itself. */
 THREADED(defects, d23_who_waits_costs_nothing)
 {
     enum {
@@ -272,8 +273,8 @@ static void *wait_for_one(void *argument)
     return NULL;
 }
 
-/* There: one notification wakes the waiters of all turns. Here who waits sleeps through 2000 ends of
- * others: its thread is put to sleep a handful of times, not 2000. */
+/* There: one notification wakes the waiters of all turns. Here who waits sleeps through 2000 ends
+ * of others: its thread is put to sleep a handful of times, not 2000. */
 THREADED(defects, d24_a_waiter_sleeps_through_what_others_do)
 {
     struct gate gate;

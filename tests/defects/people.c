@@ -274,7 +274,8 @@ THREADED(defects, d21_output_is_bounded_and_kept_on_every_ending)
     tr_process_result_done(&job.result);
 }
 
-/* There: a tool reads the host's standard input. Here it is a pipe with something in it, which stays. */
+/* There: a tool reads the host's standard input. Here it is a pipe with something in it, which
+ * stays. */
 THREADED(defects, d22_a_program_does_not_read_the_hosts_input)
 {
     int ends[2];

@@ -286,7 +286,8 @@ COURT(callback_denies_when_approved)
     rig_check_release(batch, task, TR_OUTCOME_DENIED);
 }
 
-/* A request of a background task comes through its channel, manual ones too, and its turn is idle. */
+/* A request of a background task comes through its channel, manual ones too, and its turn is
+ * idle. */
 COURT(ask_in_the_background)
 {
     struct rig *rig = &self->rig;

@@ -613,7 +613,13 @@ static void *steer_all(void *argument)
             (void)sched_yield();
         }
         uint64_t draw = case_random_below(&random, 100);
-        steer(self, task, draw < 30 ? 0 : draw < 60 ? 1 : draw < 75 ? 2 : draw < 88 ? 3 : draw < 98 ? 4 : 5);
+        steer(self, task,
+              draw < 30   ? 0
+              : draw < 60 ? 1
+              : draw < 75 ? 2
+              : draw < 88 ? 3
+              : draw < 98 ? 4
+                          : 5);
         if (draw % 3 == 0) {
             tr_snapshot snapshot;
             int error = tr_task_snapshot(self->rig->manager, task, &snapshot);

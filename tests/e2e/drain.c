@@ -70,8 +70,8 @@ BOTH(drain, queue_refuses_bad_arguments)
 
 BOTH(drain, takers_refuse_bad_arguments)
 {
-    typedef int (*take_function)(tr_manager *manager, tr_session_id session, uint64_t timeout_ns,
-                                 size_t items_max, tr_batch **ret_batch);
+    typedef int (*take_function)(tr_manager * manager, tr_session_id session, uint64_t timeout_ns,
+                                 size_t items_max, tr_batch * *ret_batch);
     static const take_function takers[] = {tr_loop_take, tr_ready_take};
     tr_queue *queue = open_queue(rig);
     tr_session_id bound = bound_session(rig, queue);
@@ -141,10 +141,10 @@ BOTH(drain, binding_of_turns)
     tr_queue *of_turn = open_queue(rig);
     tr_session_id session = bound_session(rig, of_session);
     tr_turn_id turns[] = {
-        turn_with(rig, session, NULL, 0),            /* as its session */
-        turn_with(rig, session, of_turn, 0),         /* its own */
+        turn_with(rig, session, NULL, 0),               /* as its session */
+        turn_with(rig, session, of_turn, 0),            /* its own */
         turn_with(rig, session, NULL, TR_TURN_UNBOUND), /* none */
-        turn_with(rig, rig->session, of_turn, 0),    /* though its session has none */
+        turn_with(rig, rig->session, of_turn, 0),       /* though its session has none */
     };
     tr_queue *queues[] = {of_session, of_turn, NULL, of_turn};
     for (unsigned at = 0; at < 4; at++) {
@@ -353,10 +353,10 @@ static void *drain_once(void *argument)
     struct drainer *drainer = argument;
     tr_batch *batch = NULL;
     do {
-        drainer->result = drainer->queue != NULL
-                              ? tr_queue_drain(drainer->queue, RIG_PATIENCE_NS, 8, &batch)
-                              : tr_loop_take(drainer->rig->manager, drainer->session,
-                                             RIG_PATIENCE_NS, 8, &batch);
+        drainer->result =
+            drainer->queue != NULL
+                ? tr_queue_drain(drainer->queue, RIG_PATIENCE_NS, 8, &batch)
+                : tr_loop_take(drainer->rig->manager, drainer->session, RIG_PATIENCE_NS, 8, &batch);
     } while (drainer->result == TR_EBUSY);
     drainer->items = batch == NULL ? 0 : (unsigned)batch->count;
     tr_batch_release(batch);

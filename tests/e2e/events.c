@@ -317,7 +317,7 @@ enum {
 struct follower {
     struct rig *rig;
     tr_reader *reader;
-    unsigned pace; /* events at a time */
+    unsigned pace;                   /* events at a time */
     unsigned char stage[LOAD_TASKS]; /* per task: the rank of its last event */
     unsigned terminals;
     uint64_t missed;
@@ -513,6 +513,6 @@ BOTH(events, closed_manager)
     tr_event events[4];
     CHECK_EQ_INT(tr_reader_read(reader, events, 4, 0), 3); /* what there was can be read */
     CHECK_EQ_INT(tr_reader_read(reader, events, 4, 0), TR_ECLOSED);
-    rig_free(rig); /* takes the reader along */
+    rig_free(rig);                  /* takes the reader along */
     rig_open(rig, rig->mode, NULL); /* for the case's own end */
 }

@@ -223,9 +223,10 @@ INLINE(inline_manager, every_route_runs_here)
         tr_launched launched = rig_launch_request(rig, &request);
         CHECK_EQ_INT(launched.kind, table[at].kind);
         CHECK_EQ_INT(rig_snapshot(rig, launched.task).state, TR_STATE_ENDED);
-        tr_batch *batch = table[at].channel == TR_CHANNEL_TURN   ? rig_turn_take(rig, rig->turn)
-                          : table[at].channel == TR_CHANNEL_LOOP ? rig_loop_take(rig, rig->session)
-                                                                 : rig_ready_take(rig, rig->session);
+        tr_batch *batch = table[at].channel == TR_CHANNEL_TURN ? rig_turn_take(rig, rig->turn)
+                          : table[at].channel == TR_CHANNEL_LOOP
+                              ? rig_loop_take(rig, rig->session)
+                              : rig_ready_take(rig, rig->session);
         rig_check(batch, launched.task, TR_OUTCOME_COMPLETED);
         CHECK_EQ_INT(batch->items[0].channel, table[at].channel);
         CHECK_EQ_INT(batch->items[0].kind, table[at].kind);

@@ -585,14 +585,10 @@ BOTH(launch, results_of_every_kind)
         const char *result;
         unsigned given;
     } table[] = {
-        {run_copy_twice, "second", 0},
-        {run_reserve, "rrrrrrrr", 0},
-        {run_reserve_uncommitted, "kept", 0},
-        {run_give, "given", 1},
-        {run_give_replaced, "copied", 1},
-        {run_give_static, "static", 0},
-        {run_bad_results, "good", 0},
-        {run_no_result, "", 0},
+        {run_copy_twice, "second", 0},        {run_reserve, "rrrrrrrr", 0},
+        {run_reserve_uncommitted, "kept", 0}, {run_give, "given", 1},
+        {run_give_replaced, "copied", 1},     {run_give_static, "static", 0},
+        {run_bad_results, "good", 0},         {run_no_result, "", 0},
     };
     struct given given = {0, NULL, 0};
     for (size_t at = 0; at < sizeof table / sizeof *table; at++) {
@@ -773,9 +769,24 @@ BOTH(launch, ids_have_texts)
 CASE(launch, texts_that_are_none)
 {
     static const char *const table[] = {
-        "",         "task",     "task-",  "task-0", "task-01", "task--1", "task-+1", "task- 1",
-        "task-1 ",  "task-1x",  "Task-1", " task-1", "turn-1",  "1",       "task-x",
-        "task-99999999999999999999999999", "task-18446744073709551615", "task-1152921504606846976",
+        "",
+        "task",
+        "task-",
+        "task-0",
+        "task-01",
+        "task--1",
+        "task-+1",
+        "task- 1",
+        "task-1 ",
+        "task-1x",
+        "Task-1",
+        " task-1",
+        "turn-1",
+        "1",
+        "task-x",
+        "task-99999999999999999999999999",
+        "task-18446744073709551615",
+        "task-1152921504606846976",
         "task-16777216",
     };
     tr_task_id task = 42;

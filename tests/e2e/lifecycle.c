@@ -323,7 +323,8 @@ THREADED(lifecycle, close_cancels_what_is_left)
     rig_open(rig, RIG_THREADED, NULL); /* for the case's own end */
 }
 
-/* A plain function is waited for, so that its thread can be joined, and its outcome is `cancelled`. */
+/* A plain function is waited for, so that its thread can be joined, and its outcome is
+ * `cancelled`. */
 static void *open_when_cancelled(void *argument)
 {
     struct rig *rig = argument;
@@ -491,9 +492,8 @@ static void check_close_under_load(enum rig_mode mode, uint64_t drain_ns)
         do { /* what was not taken can be taken */
             before = crew[at].resolved;
             crew_take(&crew[at]);
-        } while (crew[at].resolved != before ||
-                 tr_turn_wait(rig.manager, crew[at].turn, NULL, 0, 1, &(tr_batch *){NULL}) !=
-                     TR_WAIT_IDLE);
+        } while (crew[at].resolved != before || tr_turn_wait(rig.manager, crew[at].turn, NULL, 0, 1,
+                                                             &(tr_batch *){NULL}) != TR_WAIT_IDLE);
         CHECK_EQ_INT(crew[at].resolved, crew[at].accepted); /* none lost, none twice */
         accepted += crew[at].accepted;
     }

@@ -1,6 +1,6 @@
 /*
- * Looking end to end: snapshots and listings, in the order of launches, by cursor and filter; and the
- * numbers of tr_manager_stats.
+ * Looking end to end: snapshots and listings, in the order of launches, by cursor and filter; and
+ * the numbers of tr_manager_stats.
  */
 #include "support/host.h"
 
@@ -115,10 +115,9 @@ THREADED(listing, filters)
         uint32_t kinds;
         unsigned expected;
     } table[] = {
-        {-1, -1, 0, 30}, {0, -1, 0, 20},  {1, -1, 0, 10},  {-1, 0, 0, 10},
-        {-1, 1, 0, 10},  {-1, 2, 0, 10},  {0, 0, 0, 10},   {1, 0, 0, 0},
-        {-1, -1, 1, 24}, {-1, -1, 2, 6},  {-1, -1, 3, 30}, {-1, 0, 2, 2},
-        {1, -1, 1, 8},
+        {-1, -1, 0, 30}, {0, -1, 0, 20}, {1, -1, 0, 10}, {-1, 0, 0, 10},  {-1, 1, 0, 10},
+        {-1, 2, 0, 10},  {0, 0, 0, 10},  {1, 0, 0, 0},   {-1, -1, 1, 24}, {-1, -1, 2, 6},
+        {-1, -1, 3, 30}, {-1, 0, 2, 2},  {1, -1, 1, 8},
     };
     crowd_gather(&crowd, rig);
     for (size_t at = 0; at < sizeof table / sizeof *table; at++) {
@@ -182,7 +181,8 @@ CASE_TIMEOUT(listing, states, RIG_TIMEOUT_SECONDS)
     gate_done(&gate);
 }
 
-/* A task that was detached and attached is in one listing once; one of a closed turn is not lost. */
+/* A task that was detached and attached is in one listing once; one of a closed turn is not
+ * lost. */
 THREADED(listing, after_moving_around)
 {
     struct gate gate;

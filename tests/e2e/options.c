@@ -1,6 +1,7 @@
 /*
- * Options end to end: the launch wins over the routing callback, that over the tool's defaults, those
- * over the built-in ones. What became of them is looked at from inside the call and in its item.
+ * Options end to end: the launch wins over the routing callback, that over the tool's defaults,
+ * those over the built-in ones. What became of them is looked at from inside the call and in its
+ * item.
  */
 #include "support/host.h"
 
@@ -8,7 +9,7 @@
 struct plan {
     tr_options routed;
     unsigned asked;
-    tr_tool_id tool; /* seen in the request */
+    tr_tool_id tool;  /* seen in the request */
     tr_snapshot seen; /* by the function */
     size_t output_bytes_max;
 };
@@ -212,7 +213,8 @@ CASE_TIMEOUT(options, delivery_of_every_level_inline, RIG_TIMEOUT_SECONDS)
 static void check_output(enum rig_mode mode)
 {
     static const struct levels table[] = {
-        {0, 0, 0, 1 << 20}, {0, 0, 100, 100}, {0, 7, 100, 7}, {1, 7, 100, 1}, {1 << 30, 0, 0, 1 << 30},
+        {0, 0, 0, 1 << 20}, {0, 0, 100, 100},         {0, 7, 100, 7},
+        {1, 7, 100, 1},     {1 << 30, 0, 0, 1 << 30},
     };
     struct options_rig self;
     open_rig(&self, mode, true);
@@ -290,10 +292,10 @@ BOTH(options, tools_register_and_are_found)
     tr_tool_id found = 0;
     tr_tool good = TR_TOOL_INIT("good", run_nothing);
     tr_tool bad[] = {
-        TR_TOOL_INIT(NULL, run_nothing), TR_TOOL_INIT("", run_nothing),
+        TR_TOOL_INIT(NULL, run_nothing),    TR_TOOL_INIT("", run_nothing),
         TR_TOOL_INIT(longest, run_nothing), TR_TOOL_INIT("no function", NULL),
         TR_TOOL_INIT("flags", run_nothing), TR_TOOL_INIT("reserved", run_nothing),
-        TR_TOOL_INIT("size", run_nothing), TR_TOOL_INIT("route", run_nothing),
+        TR_TOOL_INIT("size", run_nothing),  TR_TOOL_INIT("route", run_nothing),
     };
     bad[4].flags = 2;
     bad[5].reserved = 1;
@@ -319,4 +321,71 @@ BOTH(options, tools_register_and_are_found)
     CHECK_EQ_INT(tr_tool_find(rig->manager, "good", NULL), TR_EINVAL);
     CHECK_EQ_INT(tr_tool_find(NULL, "good", &found), TR_EINVAL);
     CHECK_EQ_INT(found, id);
+}
+
+/* ---- priority ---- */
+
+static int run_number(tr_call *call, void *context)
+{
+    unsigned *next = context;
+    unsigned *place = tr_call_user(call);
+    *place = (*next)++; /* one worker: one after the other */
+    return 0;
+}
+
+/* With one worker, and it is busy: what waits is taken high before low, each in its order. */
+CASE_TIMEOUT(options, high_priority_goes_first, RIG_TIMEOUT_SECONDS)
+{
+    enum {
+        EACH = 10
+    };
+    static const struct {
+        tr_route route;
+        tr_priority priority;
+        bool high;
+    } table[] = {
+        {TR_ROUTE_BACKGROUND, TR_PRIORITY_DEFAULT, false}, /* by kind at launch */
+        {TR_ROUTE_FOREGROUND, TR_PRIORITY_LOW, false},
+        {TR_ROUTE_FOREGROUND, TR_PRIORITY_DEFAULT, true},
+        {TR_ROUTE_BACKGROUND, TR_PRIORITY_HIGH, true},
+    };
+    struct rig rig;
+    struct gate gate;
+    unsigned next = 0;
+    unsigned places[4][EACH];
+    tr_config config = TR_CONFIG_INIT;
+    config.workers = 1;
+    config.substitutes_max = 1;
+    config.slice_ns = TR_FOREVER;
+    gate_init(&gate);
+    rig_open(&rig, RIG_THREADED, &config);
+    tr_tool_id tool = rig_tool(&rig, "number", run_number, &next);
+    (void)rig_launch(&rig, rig.gate, &gate, TR_ROUTE_BACKGROUND);
+    gate_await_entered(&gate, 1);
+    for (unsigned kind = 0; kind < 4; kind++) {
+        for (unsigned at = 0; at < EACH; at++) {
+            tr_request request = TR_REQUEST_INIT(rig.turn, tool);
+            request.user = &places[kind][at];
+            request.options.route = table[kind].route;
+            request.options.priority = table[kind].priority;
+            (void)rig_launch_request(&rig, &request);
+        }
+    }
+    gate_open(&gate);
+    rig_wait_idle(&rig);
+    CHECK_EQ_INT(rig_turn_flush(&rig, rig.turn), 2 * EACH);
+    CHECK_EQ_INT(rig_loop_flush(&rig, rig.session), 2 * EACH + 1);
+    unsigned high_sum = 0;
+    unsigned low_sum = 0;
+    for (unsigned kind = 0; kind < 4; kind++) {
+        for (unsigned at = 0; at < EACH; at++) {
+            CHECK(at == 0 || places[kind][at] > places[kind][at - 1]); /* in their order */
+            *(table[kind].high ? &high_sum : &low_sum) += places[kind][at];
+        }
+    }
+    /* All high ones first but for one low in every 17 at most: the guard against starving. */
+    CHECK(high_sum <= 2 * EACH * (2 * EACH - 1) / 2 + 2 * (2 * EACH));
+    CHECK_EQ_INT(high_sum + low_sum, 4 * EACH * (4 * EACH - 1) / 2);
+    rig_close(&rig);
+    gate_done(&gate);
 }

@@ -1,6 +1,6 @@
 /*
- * Bad public input never aborts the host: every function with ids that are none, stale or of another
- * kind, on an open manager and on a closed one.
+ * Bad public input never aborts the host: every function with ids that are none, stale or of
+ * another kind, on an open manager and on a closed one.
  */
 #include "support/host.h"
 
@@ -60,10 +60,22 @@ BOTH(refusal, ids_that_are_none)
     CHECK_EQ_INT(tr_session_close(rig->manager, session, 0), 0);
     case_random_init(&random, 0);
     uint64_t ids[] = {
-        0, 1, UINT64_MAX, UINT64_MAX - 1, UINT64_C(1) << 63, turn, session, task,
-        turn ^ (UINT64_C(1) << 24), session ^ (UINT64_C(1) << 59), task | 0xffffff,
-        rig->turn ^ UINT64_C(3) << 60, rig->session ^ UINT64_C(2) << 60, task ^ UINT64_C(1) << 62,
-        rig->turn | 0xffffff, rig->session | 0xfffffe,
+        0,
+        1,
+        UINT64_MAX,
+        UINT64_MAX - 1,
+        UINT64_C(1) << 63,
+        turn,
+        session,
+        task,
+        turn ^ (UINT64_C(1) << 24),
+        session ^ (UINT64_C(1) << 59),
+        task | 0xffffff,
+        rig->turn ^ UINT64_C(3) << 60,
+        rig->session ^ UINT64_C(2) << 60,
+        task ^ UINT64_C(1) << 62,
+        rig->turn | 0xffffff,
+        rig->session | 0xfffffe,
     };
     for (size_t at = 0; at < sizeof ids / sizeof *ids; at++) {
         call_everything_with(rig, ids[at]);
@@ -80,7 +92,8 @@ BOTH(refusal, ids_that_are_none)
     rig_open(rig, rig->mode, NULL); /* for the case's own end */
 }
 
-/* A manager refuses what is another's: ids by their bits may happen to fit, so only kinds are told. */
+/* A manager refuses what is another's: ids by their bits may happen to fit, so only kinds are
+ * told. */
 BOTH(refusal, no_manager)
 {
     uint64_t id = 0;

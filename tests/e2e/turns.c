@@ -150,8 +150,7 @@ THREADED(turns, token_ends_the_waiting)
         CHECK_EQ_INT(waiters[at].result, TR_ECANCELED);
     }
     /* From then on every wait with it. Items go first: they are there. */
-    CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, token, TR_FOREVER, 1, &batch),
-                 TR_ECANCELED);
+    CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, token, TR_FOREVER, 1, &batch), TR_ECANCELED);
     gate_open(&gate);
     rig_wait_idle(rig);
     CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, token, 0, 1, &batch), TR_WAIT_ITEMS);
@@ -317,8 +316,7 @@ static tr_request request_of(struct rig *rig, tr_tool_id tool, struct gate *gate
 static void check_detached_end(struct rig *rig, tr_task_id task, tr_delivery delivery)
 {
     bool manual = delivery == TR_DELIVERY_MANUAL;
-    tr_batch *batch =
-        manual ? rig_ready_take(rig, rig->session) : rig_loop_take(rig, rig->session);
+    tr_batch *batch = manual ? rig_ready_take(rig, rig->session) : rig_loop_take(rig, rig->session);
     rig_check(batch, task, TR_OUTCOME_COMPLETED);
     CHECK_EQ_INT(batch->items[0].kind, TR_KIND_BACKGROUND);
     CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_WAS_DETACHED);

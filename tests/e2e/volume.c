@@ -1,6 +1,6 @@
 /*
- * A million no-op background calls through a bounded manager: none lost, none twice, and as much memory
- * in use afterwards as before. Not timed.
+ * A million no-op background calls through a bounded manager: none lost, none twice, and as much
+ * memory in use afterwards as before. Not timed.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -42,7 +42,7 @@ static tr_permit permit(void *context, const tr_request *request, unsigned appro
     if (request->input.size == 0) {
         return TR_PERMIT_ALLOW;
     }
-    return text[0] == 'd'                     ? TR_PERMIT_DENY
+    return text[0] == 'd'                    ? TR_PERMIT_DENY
            : text[0] == 'a' && approvals < 2 ? TR_PERMIT_ASK
                                              : TR_PERMIT_ALLOW;
 }
@@ -109,7 +109,8 @@ static int run_program(tr_call *call, void *context)
     return error;
 }
 
-/* Counts and checks what came; every outcome is the expected one or a failure for want of memory. */
+/* Counts and checks what came; every outcome is the expected one or a failure for want of
+ * memory. */
 static void take(struct run *run, tr_batch *batch)
 {
     for (size_t at = 0; at < batch->count; at++) {

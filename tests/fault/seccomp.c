@@ -1,6 +1,6 @@
 /*
- * A kernel that refuses io_uring, played by a seccomp filter: opening a manager says so, why, and what
- * helps; an inline manager works.
+ * A kernel that refuses io_uring, played by a seccomp filter: opening a manager says so, why, and
+ * what helps; an inline manager works.
  */
 #include <errno.h>
 #include <linux/filter.h>

@@ -22,7 +22,8 @@ void gate_init(struct gate *gate)
 
 void gate_done(struct gate *gate)
 {
-    /* That a function has returned may be known by a number only, which orders nothing; this does. */
+    /* That a function has returned may be known by a number only, which orders nothing; this
+     * does. */
     CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
     CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
     CHECK_EQ_INT(close(gate->fd), 0);
