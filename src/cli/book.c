@@ -21,6 +21,7 @@
  */
 #include "book.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -191,7 +192,7 @@ static int make_call(struct cli_book *book, struct cli_turn *turn, const char *c
     struct cli_call *call = calloc(1, sizeof(*call) + size + 1);
     if (call == NULL)
         return TR_ENOMEM;
-    memcpy(call->call_id, call_id, size);
+    memcpy(call->call_id, call_id, size + 1);
     call->call_id_size = (uint8_t)size;
     call->turn = turn;
     call->session_serial = turn->session->serial;
@@ -370,8 +371,9 @@ bool cli_book_labels(struct cli_book *book, tr_turn_id id, char session[TR_LABEL
 {
     lock(book);
     const struct cli_turn *turn = cli_places_turn_by_id(book, id);
-    strcpy(session, turn == NULL ? "" : turn->session->label);
-    strcpy(label, turn == NULL ? "" : turn->label);
+    (void)snprintf(session, TR_LABEL_BYTES_MAX + 1, "%s", /* labels are bounded: nothing is cut */
+                   turn == NULL ? "" : turn->session->label);
+    (void)snprintf(label, TR_LABEL_BYTES_MAX + 1, "%s", turn == NULL ? "" : turn->label);
     unlock(book);
     return turn != NULL;
 }

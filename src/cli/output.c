@@ -98,8 +98,7 @@ int cli_output_error(struct cli_output *output)
 static void say(const char *prefix, const char *format, va_list arguments)
 {
     char line[SAY_BYTES_MAX];
-    size_t size = strlen(prefix);
-    memcpy(line, prefix, size);
+    size_t size = (size_t)snprintf(line, sizeof(line), "%s", prefix); /* far shorter */
     int added = vsnprintf(line + size, sizeof(line) - size - 1, format, arguments);
     size += added < 0 ? 0 : (size_t)added;
     if (size > sizeof(line) - 2)

@@ -149,6 +149,7 @@ static bool is_discarded(struct tr__completion *completion, struct tr__item *hel
     }
     if (held->type == TR_ITEM_RESOLUTION) {
         struct tr__task *task = TR__CONTAINER_OF(held, struct tr__task, done);
+        TR_ASSERT(task->turn != NULL); /* set at launch, cleared when the slot is reclaimed */
         return tr__load_acquire(&task->turn->session->discarded) != 0; /* likewise */
     }
     struct tr__approval *approval = TR__CONTAINER_OF(held, struct tr__approval, item);

@@ -10,7 +10,8 @@
  *     shown, so tasks that come and go between two calls neither repeat nor shift the rest.
  *
  * Complexity: a snapshot O(1). A listing costs the rosters it looks at: a turn's, a session's, or
- * all; the smallest keys are selected, then described one by one.
+ * all; the smallest keys are selected, then described one by one. With ended tasks asked for: a
+ * look at every slot that was ever in use at once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,34 @@ static void gather(struct listing *listing)
     }
 }
 
+static bool is_wanted(uint32_t bits, unsigned value)
+{
+    return bits == 0 || (bits & (1u << value)) != 0;
+}
+
+/* Tasks that have ended are in no roster. One that ended since it was gathered comes twice: show
+ * tells. */
+static void gather_ended(struct listing *listing)
+{
+    struct tr__registry *registry = tr__manager_registry(listing->manager);
+    const tr_filter *filter = listing->filter;
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->tasks) && listing->error == 0; i++) {
+        struct tr__task *task = (struct tr__task *)(void *)tr__slots_at(&registry->tasks, i);
+        uint64_t word = tr__task_word(task);
+        tr_snapshot seen;
+        if (tr__word_state(word) != TR__TASK_ENDED ||
+            tr_task_snapshot(listing->manager, tr__task_id(task, word), &seen) < 0) {
+            continue;
+        }
+        struct key key = {seen.accepted_ns, seen.task};
+        if ((filter->session == 0 || filter->session == seen.session) &&
+            (filter->turn == 0 || filter->turn == seen.turn) &&
+            is_wanted(filter->kinds, seen.kind) && compare(&key, &listing->after) > 0) {
+            add(listing, key);
+        }
+    }
+}
+
 /* Describes the gathered tasks in order, as many as fit and are still wanted. */
 static int show(struct listing *listing, tr_cursor *cursor, tr_snapshot *snapshots,
                 size_t snapshots_max)
@@ -175,8 +204,8 @@ static int show(struct listing *listing, tr_cursor *cursor, tr_snapshot *snapsho
         bool repeated = id == last; /* attached and detached: in both rosters for a while */
         last = id;
         if (repeated || tr_task_snapshot(listing->manager, id, &snapshots[shown]) < 0 ||
-            snapshots[shown].state == TR_STATE_ENDED ||
-            (states != 0 && (states & (1u << snapshots[shown].state)) == 0)) {
+            (states == 0 && snapshots[shown].state == TR_STATE_ENDED) ||
+            !is_wanted(states, snapshots[shown].state)) {
             continue; /* gone, ended or changed since it was gathered */
         }
         cursor->accepted_ns = listing->keys[i].accepted_ns;
@@ -197,6 +226,9 @@ int tr_task_list(tr_manager *manager, const tr_filter *filter, tr_cursor *cursor
     }
     struct listing listing = {manager, filter, {cursor->accepted_ns, cursor->task}, NULL, 0, 0, 0};
     gather(&listing);
+    if ((filter->states & (1u << TR_STATE_ENDED)) != 0) {
+        gather_ended(&listing);
+    }
     int result = listing.error;
     if (result == 0) {
         if (listing.count > 0) {
