@@ -168,6 +168,8 @@ CASE_TIMEOUT(listing, states, RIG_TIMEOUT_SECONDS)
         {1u << TR_STATE_RUNNING, 1, running},
         {1u << TR_STATE_WAITING, 1, waiting},
         {1u << TR_STATE_RUNNING | 1u << TR_STATE_QUEUED, 2, running},
+        {1u << TR_STATE_ENDED, 1, ended},
+        {1u << TR_STATE_ENDED | 1u << TR_STATE_WAITING, 2, waiting},
     };
     for (size_t at = 0; at < sizeof table / sizeof *table; at++) {
         tr_filter filter = TR_FILTER_INIT;
@@ -177,6 +179,14 @@ CASE_TIMEOUT(listing, states, RIG_TIMEOUT_SECONDS)
     }
     gate_open(&gate);
     CHECK_EQ_INT(tr_finish(gate.deferred[0], 0, NULL, 0), 0);
+    rig_wait_idle(&rig);
+    tr_filter filter = TR_FILTER_INIT; /* what has ended is there until it is released */
+    filter.states = 1u << TR_STATE_ENDED;
+    filter.turn = rig.turn;
+    CHECK_EQ_INT(list(&rig, &filter, snapshots, 8), 4);
+    CHECK_EQ_INT(snapshots[0].outcome, TR_OUTCOME_COMPLETED);
+    CHECK_EQ_INT(rig_turn_flush(&rig, rig.turn), 4);
+    CHECK_EQ_INT(list(&rig, &filter, snapshots, 8), 0);
     rig_close(&rig);
     gate_done(&gate);
 }
