@@ -37,7 +37,9 @@ TR_BEGIN_DECLS
 /* ── The manager ─────────────────────────────────────────────────────────────────────────────── */
 
 /** tr_config.flags: an inline manager, without threads or io_uring: tr_launch runs every call to
- *  completion, results come through the same channels. @since 0.1 */
+ *  completion, results come through the same channels. Nobody is there to look at the clock beside
+ *  it: run and total timeouts end waiting functions only, and detach-after, queue and idle timeouts
+ *  and the expiry of approvals have no effect. @since 0.1 */
 #define TR_MANAGER_INLINE UINT32_C(1)
 
 /** How a manager is made. Zero means the default in brackets. @since 0.1 */
@@ -110,9 +112,10 @@ TR_EXPORT int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
 TR_EXPORT int tr_manager_close(tr_manager *manager, uint64_t drain_ns);
 
 /**
- * Frees a closed manager, with the resolutions nobody took. Batches not yet released stay valid
- * until they are.
- * @param manager the manager, closed; or NULL
+ * Frees a closed manager, with the resolutions nobody took (one that is not closed is closed first,
+ * without draining). Batches not yet released stay valid until they are. A manager whose close
+ * answered TR_EBUSY is left as it is.
+ * @param manager the manager, or NULL
  * @threads any; nobody else may be in, or enter, any function with this manager
  * @ownership takes the manager back, and with it every reader and queue still open
  * @since 0.1

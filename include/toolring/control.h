@@ -30,7 +30,8 @@ TR_EXPORT int tr_task_cancel(tr_manager *manager, tr_task_id task, const char *r
  * @param manager the manager
  * @param task the task
  * @return 0
- * @errors TR_ENOENT no such task; TR_EALREADY it is background or has ended
+ * @errors TR_ENOENT no such task; TR_EALREADY it is background, has ended, or was detached before
+ *         (a task steps aside once; after tr_task_attach it stays in front)
  * @threads any; never blocks
  * @since 0.1
  */

@@ -31,7 +31,8 @@ typedef enum tr_channel {
 #define TR_ITEM_WAS_DETACHED UINT32_C(2)
 /** tr_item.flags: its C function has not returned when the outcome was decided. @since 0.1 */
 #define TR_ITEM_ABANDONED UINT32_C(4)
-/** tr_item.flags: with this item its turn has become idle: nothing in front is left. @since 0.1 */
+/** tr_item.flags: with this item its turn has become idle: nothing in front is left. Only items
+ *  that settle a foreground task carry it: a turn that never had one sends none. @since 0.1 */
 #define TR_ITEM_TURN_IDLE UINT32_C(8)
 /** tr_item.flags: the continue policy of this loop update is TR_CONTINUE_REQUEST. @since 0.1 */
 #define TR_ITEM_CONTINUE UINT32_C(16)

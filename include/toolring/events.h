@@ -76,7 +76,8 @@ TR_EXPORT int tr_reader_open(tr_manager *manager, const tr_reader_options *optio
  * @param events_max room in `events`, at least 1
  * @param timeout_ns how long to wait for the first one; 0: not at all; TR_FOREVER: until it comes
  * @return how many, 0 if none came in time
- * @errors TR_EINVAL no room; TR_ECLOSED the manager is closed and every event was taken
+ * @errors TR_EINVAL a NULL argument or no room; TR_EBUSY another thread reads; TR_ECLOSED the
+ *         manager is closed and every event was taken
  * @threads any, one at a time per reader; blocks up to `timeout_ns`
  * @ownership copies
  * @since 0.1
@@ -89,7 +90,8 @@ TR_EXPORT int tr_reader_read(tr_reader *reader, tr_event *events, size_t events_
  * first call. Do not read from it: tr_reader_read clears it when it has taken everything.
  * @param reader the reader
  * @return the descriptor
- * @errors -EMFILE, -ENFILE no descriptor to be had
+ * @errors TR_EINVAL a NULL reader; TR_EBUSY another thread reads; -EMFILE, -ENFILE no descriptor to
+ *         be had
  * @threads any, one at a time per reader; never blocks
  * @ownership the reader's, closed with it
  * @since 0.1

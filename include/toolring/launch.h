@@ -82,10 +82,10 @@ typedef struct tr_launched {
  * @param request the call
  * @param ret_launched receives what became of it
  * @return TR_PENDING or TR_READY
- * @errors TR_EINVAL a malformed request; TR_ENOENT no such turn or tool; TR_ECLOSED manager,
- *         session or turn is closed; TR_E2BIG input, call id or metadata too large; TR_EAGAIN no
- *         room (tasks, fibers or bytes) within `admit_timeout_ns`; TR_ENOMEM no memory. Nothing was
- *         accepted and `input_release` was not called
+ * @errors TR_EINVAL a malformed request; TR_ENOENT no such turn or tool, or the turn is closed;
+ *         TR_ECLOSED the manager or session is closed; TR_E2BIG input, call id or metadata too
+ *         large; TR_EAGAIN no room (tasks, fibers or bytes) within `admit_timeout_ns`; TR_ENOMEM no
+ *         memory. Nothing was accepted and `input_release` was not called
  * @threads any; blocks only for `admit_timeout_ns`, and for an inline call until it has ended
  * @ownership everything in `request` is copied, but an input with `input_release`, which is
  *         borrowed until that is called; a ready batch is the caller's until tr_batch_release

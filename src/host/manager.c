@@ -276,7 +276,11 @@ void tr_manager_free(tr_manager *manager)
     if (manager == NULL || manager->left_behind) {
         return; /* left behind: invariant 3 */
     }
-    TR_ASSERT(tr__load_acquire(&manager->closed) != 0);
+    if (tr__load_acquire(&manager->closed) == 0) { /* a host that forgot: as if it had closed it */
+        if (tr_manager_close(manager, 0) < 0) {
+            return; /* left behind: invariant 3 */
+        }
+    }
     tr__engine_done(&manager->engine);
     while (manager->queues != NULL) {
         struct tr_queue *queue = manager->queues;
