@@ -58,7 +58,7 @@ typedef struct tr_process_result {
     bool held_open;          /**< something it left behind still held its output open */
     tr_process_output out;   /**< standard output */
     tr_process_output error; /**< standard error; empty when merged */
-    uint64_t wall_ns;        /**< from spawn to exit */
+    uint64_t wall_ns;        /**< from the request to spawn it to its exit */
     uint64_t user_ns;        /**< CPU time in user mode */
     uint64_t system_ns;      /**< CPU time in the kernel */
     uint64_t resident_bytes; /**< peak resident memory of the leader and what it waited for */

@@ -179,6 +179,8 @@ static void serve(struct tr__spawner_thread *thread, struct tr__spawn *spawn)
         spawn->error = spawn_with(spawn, thread->stack);
         if (spawn->error != 0) {
             tr__spawner_reaped(spawner);
+        } else {
+            (void)tr__fetch_add_relaxed(&spawner->spawned, UINT64_C(1)); /* a number to show */
         }
     }
     spawn->done(spawn);
@@ -239,7 +241,8 @@ int tr__spawner_open(struct tr__spawner *spawner, unsigned threads, unsigned pro
     }
     spawner->threads_count = 0;
     spawner->processes_max = processes_max == 0 ? TR__PROCESSES_DEFAULT : processes_max;
-    tr__store_relaxed(&spawner->processes, 0u); /* all three: published by pthread_create */
+    tr__store_relaxed(&spawner->processes, 0u); /* all of them: published by pthread_create */
+    tr__store_relaxed(&spawner->spawned, UINT64_C(0));
     tr__store_relaxed(&spawner->closing, 0u);
     tr__store_relaxed(&spawner->turn, 0u);
     while (spawner->threads_count < wanted) {

@@ -66,6 +66,7 @@ struct tr__spawner {
     uint32_t threads_count;
     uint32_t processes_max;
     TR__CACHE_ALIGNED tr__atomic_u32 processes; /* started and not reported reaped; any thread */
+    tr__atomic_u64 spawned;                     /* ever started; the spawner threads */
     tr__atomic_u32 closing;                     /* requests are refused; written by close */
     tr__atomic_u32 turn;                        /* whose turn it is, among several threads */
 };

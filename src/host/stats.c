@@ -31,6 +31,7 @@ static void read_engine(struct tr__engine *engine, tr_stats *stats)
     tr__ring_stats_read(&engine->ring, &ring);
     stats->fibers_used = tr__load_relaxed(&engine->awaiting); /* numbers to show */
     stats->processes_used = tr__load_relaxed(&engine->spawner.processes);
+    stats->spawned = tr__load_relaxed(&engine->spawner.spawned);
     stats->workers = engine->config.seats;
     stats->substitutes = tr__workers_count(&engine->workers, TR__WORKERS_SUBSTITUTES);
     stats->stolen = tr__workers_count(&engine->workers, TR__WORKERS_STOLEN);

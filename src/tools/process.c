@@ -409,10 +409,10 @@ int tr_process(tr_call *call, const tr_process_spec *spec, tr_process_result *re
     uint64_t bytes_max = spec->output_bytes_max;
     int error = prepare(&run, bytes_max != 0 ? bytes_max : tr_call_output_bytes_max(call));
     if (error == 0) {
+        run.spawned_ns = tr__clock_now(); /* before: a brief child is gone when tr_spawn returns */
         error = tr_spawn(call, spec, &run.child);
     }
     if (error == 0) {
-        run.spawned_ns = tr__clock_now();
         run.streams[REQUEST_OUT].open = run.child.output_fd >= 0;
         run.streams[REQUEST_ERROR].open = run.child.error_fd >= 0;
         watch(&run);
