@@ -10,7 +10,8 @@
  *  3. What is left is asked to stop; the engine's patience (grace + abandon_wait) ends what does
  *     not.
  *  4. Waits for functions that were abandoned, so that their threads can be joined; up to
- *     abandon_wait.
+ *     abandon_wait. Then for host threads that are still busy with a task that has ended: arming
+ *     its timer, handing it to a worker, waking its function. They use the ring.
  *  5. The engine's threads stop. From here on nobody settles or publishes.
  *  6. Readers and waiters are told. Channels can still be emptied until the manager is freed.
  *
@@ -25,6 +26,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "host/config.h"
@@ -197,6 +199,25 @@ static void cancel_everything(tr_manager *manager)
     }
 }
 
+/* Every task has ended: waits until no thread is on its way with one of them. Whoever uses the ring for a
+ * task has had one of these holds since before its end. 0 or TR_ETIMEDOUT. */
+static int wait_let_go(tr_manager *manager, uint64_t deadline_ns)
+{
+    const uint64_t busy = TR__TASK_HOLD_RUN | TR__TASK_HOLD_STEER | TR__TASK_HOLD_ASK;
+    struct tr__registry *registry = tr__manager_registry(manager);
+    unsigned spins = 0;
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->tasks); i++) {
+        struct tr__task *task = (struct tr__task *)(void *)tr__slots_at(&registry->tasks, i);
+        while ((tr__task_word(task) & busy) != 0) {
+            if (deadline_ns != TR_FOREVER && tr__clock_now() >= deadline_ns) {
+                return TR_ETIMEDOUT;
+            }
+            tr__backoff(&spins);
+        }
+    }
+    return 0;
+}
+
 /* Everybody who waits for something that will not come any more looks again. */
 static void tell_waiters(tr_manager *manager)
 {
@@ -258,6 +279,9 @@ int tr_manager_close(tr_manager *manager, uint64_t drain_ns)
     (void)wait_quiet(manager, ended, deadline); /* the next wait includes it, and decides */
     deadline = tr__deadline_after(limits->abandon_wait_ns);
     int error = wait_quiet(manager, returned, deadline);
+    if (error == 0 && manager->threaded) {
+        error = wait_let_go(manager, tr__deadline_after(limits->abandon_wait_ns));
+    }
     if (error == 0) {
         error = tr__engine_close(&manager->engine, tr__clock_after(tr__clock_now(), TR_SECOND));
     } else {
