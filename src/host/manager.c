@@ -199,8 +199,8 @@ static void cancel_everything(tr_manager *manager)
     }
 }
 
-/* Every task has ended: waits until no thread is on its way with one of them. Whoever uses the ring for a
- * task has had one of these holds since before its end. 0 or TR_ETIMEDOUT. */
+/* Every task has ended: waits until no thread is on its way with one of them. Whoever uses the ring
+ * for a task has had one of these holds since before its end. 0 or TR_ETIMEDOUT. */
 static int wait_let_go(tr_manager *manager, uint64_t deadline_ns)
 {
     const uint64_t busy = TR__TASK_HOLD_RUN | TR__TASK_HOLD_STEER | TR__TASK_HOLD_ASK;
