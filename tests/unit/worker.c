@@ -200,12 +200,14 @@ CASE(worker, substitutes_take_the_seats_of_stuck_workers)
     for (int kind = CREW_STUCK; kind <= CREW_STUCK_BRIEF; kind++) {
         crew_open(&crew, 2, 2, false);
         hold_up_all(stuck, 2, (enum crew_kind)kind);
-        CHECK_EQ_INT(tr__workers_count(&crew.workers, TR__WORKERS_SUBSTITUTES), 0);
+        /* Two may have come to the same seat, one behind the other: then a substitute has helped
+         * already, and a first worker is free. */
+        uint64_t early = tr__workers_count(&crew.workers, TR__WORKERS_SUBSTITUTES);
         init_jobs(CREW_QUICK);
         for (uint32_t i = 0; i < 20; i++) {
             crew_post(&jobs[i], i % 2);
             crew_await_ran_checked(&jobs[i]);
-            CHECK(tr__load_relaxed(&jobs[i].worker) >= 2); /* a substitute's index */
+            CHECK(early > 0 || tr__load_relaxed(&jobs[i].worker) >= 2); /* a substitute's index */
         }
         uint64_t substitutes = tr__workers_count(&crew.workers, TR__WORKERS_SUBSTITUTES);
         CHECK(substitutes >= 1 && substitutes <= 2);
