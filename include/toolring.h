@@ -28,6 +28,7 @@
 #include <toolring/events.h>
 #include <toolring/launch.h>
 #include <toolring/stats.h>
+#include <toolring/stream.h>
 #include <toolring/tool.h>
 #include <toolring/types.h>
 #include <toolring/version.h>
@@ -36,16 +37,37 @@ TR_BEGIN_DECLS
 
 /* ── The manager ─────────────────────────────────────────────────────────────────────────────── */
 
-/** tr_config.flags: an inline manager, without threads or io_uring: tr_launch runs every call to
- *  completion, results come through the same channels. Nobody is there to look at the clock beside
- *  it: run and total timeouts end waiting functions only, and detach-after, queue and idle timeouts
- *  and the expiry of approvals have no effect. @since 0.1 */
+/** tr_config.flags: an inline manager, without threads or io_uring. tr_launch (or tr_task_approve)
+ *  runs each call to its end in the calling thread; calls of a batch run one after the other;
+ *  awaiting functions block it, and a deferred call holds it until tr_finish or an end by cancel or
+ *  timeout. Results come through the same channels. Several threads may use it at once.
+ *
+ *  No thread of its own looks at the clock: whoever is in the library does. Timeouts, detach-after,
+ *  the expiry of approvals and the patience with a function that was asked to stop are acted on
+ *   - when they come up, while a function awaits or a thread waits in tr_turn_wait, tr_loop_take,
+ *     tr_ready_take, tr_queue_drain or tr_manager_wait_idle, be it for something else;
+ *   - else at the next call of one of these, of tr_launch, tr_task_list, _snapshot, _cancel,
+ *     _approve, _deny, tr_turn_interrupt or a close; when a function reports progress or output; for
+ *     a call that starts or whose function returns, just before.
+ *  So a function that neither awaits nor reports, with no other thread waiting, is not stopped, but
+ *  ends as timed out if it returned too late, and is detached first if it took longer than
+ *  detach-after. A queue's descriptor does not tell of times. Every function counts as cooperative:
+ *  a plain one that ignores a cancel is abandoned after `cancel_grace_ns` + `abandon_wait_ns`.
+ *  @since 0.1 */
 #define TR_MANAGER_INLINE UINT32_C(1)
+/** tr_config.flags: where no cgroup is to be had, this process becomes a subreaper
+ *  (PR_SET_CHILD_SUBREAPER) while the manager is open, and what a program has left behind is
+ *  searched for by its mark: TR_TREE_SWEEP instead of TR_TREE_GROUP. An opt-in, because orphans of
+ *  the host's own children come to the host then too: they are left to it. @since 0.1 */
+#define TR_MANAGER_SUBREAPER UINT32_C(2)
+/** tr_config.flags: no cgroup is made, whatever the machine offers: process trees are held by their
+ *  process group, or with TR_MANAGER_SUBREAPER by the sweep. @since 0.1 */
+#define TR_MANAGER_NO_CGROUP UINT32_C(4)
 
 /** How a manager is made. Zero means the default in brackets. @since 0.1 */
 typedef struct tr_config {
     size_t size;                /**< sizeof(tr_config), set by TR_CONFIG_INIT */
-    uint32_t flags;             /**< TR_MANAGER_INLINE or 0 */
+    uint32_t flags;             /**< TR_MANAGER_… or 0 */
     uint32_t workers;           /**< worker seats [processors, at least 2], to 64 */
     uint32_t substitutes_max;   /**< further threads for seats whose tool blocks [16], to 256 */
     uint32_t tasks_max;         /**< tasks, unreleased results included [65 536], to 16 777 214 */
@@ -72,13 +94,16 @@ typedef struct tr_config {
     void *context;             /**< passed to `permit` and `route` */
     char *message;             /**< receives why opening failed, in words; may be NULL */
     size_t message_size;       /**< room in `message` */
+    const char *cgroup_path;   /**< a directory of the cgroup v2 hierarchy in which the host may
+                                    make others, for the trees of programs; NULL: the host's own, if
+                                    it may. Best an empty one that gives its controllers on */
 } tr_config;
 
 /** Fills a tr_config with defaults. @since 0.1 */
 #define TR_CONFIG_INIT                                                                             \
     {                                                                                              \
         sizeof(tr_config), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, \
-            NULL, NULL, NULL, 0                                                                    \
+            NULL, NULL, NULL, 0, NULL                                                              \
     }
 
 /**
@@ -87,7 +112,8 @@ typedef struct tr_config {
  * @param ret_manager receives it
  * @return 0
  * @errors TR_EINVAL a field out of its range (`message` names it); TR_ERING the kernel refuses
- *         io_uring (`message` says why and what helps); TR_EAGAIN no thread; TR_ENOMEM no memory
+ *         io_uring (`message` says why and what helps); TR_EAGAIN no thread; TR_ENOMEM no memory;
+ *         a negated errno where `cgroup_path` cannot be used (`message` says why)
  * @threads any; blocks until the threads run
  * @ownership the manager is the caller's: tr_manager_close, then tr_manager_free. `config` is
  *         borrowed during the call
@@ -100,7 +126,7 @@ TR_EXPORT int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
  * left, kills what does not end, and stops every thread. Every outcome is then in its channel,
  * where it can still be taken; launches answer TR_ECLOSED. When it returns 0, no thread, descriptor
  * or child of the manager is left (but descriptors of queues and readers, which their own close
- * ends).
+ * ends, and that of tr_manager_room_fd).
  * @param manager the manager
  * @param drain_ns how long unfinished tasks may go on; 0: not at all; TR_FOREVER: to their end
  * @return 0
@@ -132,6 +158,21 @@ TR_EXPORT void tr_manager_free(tr_manager *manager);
  * @since 0.1
  */
 TR_EXPORT int tr_manager_wait_idle(tr_manager *manager, uint64_t timeout_ns);
+
+/**
+ * A descriptor that becomes readable when there may be room again after a launch was refused with
+ * TR_EAGAIN: for epoll and its relatives, so that nobody has to try again on the off chance. Made
+ * at the first call; costs nothing until a launch is refused. It is an eventfd: clear it by reading
+ * 8 bytes before trying again; a launch that finds no room clears it too.
+ * @param manager the manager
+ * @return the descriptor
+ * @errors TR_EINVAL a NULL manager; -EMFILE, -ENFILE no descriptor to be had
+ * @threads any; never blocks
+ * @ownership the manager's, closed by tr_manager_free. It also becomes readable when the manager
+ *         closes
+ * @since 0.1
+ */
+TR_EXPORT int tr_manager_room_fd(tr_manager *manager);
 
 /**
  * Registers a tool. Tools stay until the manager is freed.

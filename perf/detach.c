@@ -9,6 +9,7 @@
  * Measured: wall time from the first launch to the last result, per call; lateness of a detach, by
  * the engine's own time stamps, which may never be negative.
  */
+#include "counts.h"
 #include "workloads.h"
 
 #include <stdlib.h>
@@ -106,10 +107,12 @@ void run_detach(const struct options *options)
     static struct work work;
     struct random random = {options->seed};
     struct samples passes;
+    struct counts counts;
     size_t repeats = options->quick ? 2 : 5;
     tr_config config = TR_CONFIG_INIT;
     config.tasks_max = (uint32_t)options->size + 4096;
     config.fibers_max = (uint32_t)options->size + 64;
+    counts_open(options);
     host_open(&work.host, &config, SESSIONS, true);
     tr_tool_id tool = host_tool(&work.host, "sleep", tool_sleep, NULL, TR_TOOL_AWAITING);
     for (size_t at = 0; at < BATCH_MAX; at++) {
@@ -125,16 +128,19 @@ void run_detach(const struct options *options)
     samples_open(&passes, repeats);
     (void)pass(&work, &random); /* warm-up: the stacks are made here */
     work.lateness.count = 0;
+    counts_begin(&work.host, &counts);
     uint64_t spent = cpu_ns();
     for (size_t at = 0; at < repeats; at++) {
         samples_add(&passes, pass(&work, &random));
     }
     spent = cpu_ns() - spent;
+    counts_end(&work.host, &counts);
     ledger_close(&work.results);
     host_close(&work.host);
     report_begin(options, "ns/task", (double)samples_at(&passes, 0.5) / (double)options->size);
     report_also("cpu ns/task", (double)spent / (double)(repeats * options->size));
     report_latency("detach late µs", &work.lateness, 1e3);
+    counts_report(&counts, (double)(repeats * options->size));
     report_parameter("calls", options->size);
     report_parameter("passes", repeats);
     report_end();

@@ -16,12 +16,16 @@ static const struct family families[] = {
     {"sleepers-*", 16000000, run_sleepers},
     {"sleepers-fibers-*", 1000000, run_sleepers_fibers},
     {"cancel", 0, run_cancel},
+    {"interrupt-*", 100000000, run_interrupt},
     {"crowd", 0, run_crowd},
+    {"events", 0, run_events},
     {"idle", 0, run_idle},
     {"shell-*", 1024, run_shell},
     {"shell-*-2gib", 1024, run_shell_big},
     {"output", 0, run_output},
     {"agents-*", 60000, run_agents},
+    {"managers-*", 16, run_managers},
+    {"ring", 0, run_ring},
 };
 
 int main(int argc, char **argv)

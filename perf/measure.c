@@ -6,7 +6,7 @@
  *
  * Invariants
  *  1. The line goes out in one piece at report_end, when everything was verified.
- *  2. `also` and `parameters` hold numbers only, so that awk can read them.
+ *  2. `also`, `counts` and `parameters` hold numbers only, so that awk can read them.
  */
 #include "measure.h"
 
@@ -22,9 +22,11 @@
 static struct {
     char also[LINE_BYTES_MAX];
     char parameters[LINE_BYTES_MAX];
+    char counts[LINE_BYTES_MAX];
     char head[LINE_BYTES_MAX];
     size_t also_size;
     size_t parameters_size;
+    size_t counts_size;
 } line;
 
 static const char *contender_name;
@@ -97,6 +99,8 @@ int measure_main(int argc, char **argv, const char *contender, const char *versi
     for (int at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--quick") == 0) {
             options.quick = true;
+        } else if (strcmp(argv[at], "--counts") == 0) {
+            options.counts = true;
         } else if (strcmp(argv[at], "--seed") == 0 && at + 1 < argc) {
             at += 1;
             options.seed = strtoull(argv[at], NULL, 10);
@@ -286,8 +290,10 @@ void report_begin(const struct options *options, const char *unit, double value)
     REQUIRE(written > 0 && (size_t)written < sizeof line.head);
     line.also_size = 0;
     line.parameters_size = 0;
+    line.counts_size = 0;
     line.also[0] = '\0';
     line.parameters[0] = '\0';
+    line.counts[0] = '\0';
 }
 
 void report_also(const char *name, double value)
@@ -309,6 +315,11 @@ void report_latency(const char *name, struct samples *samples, double divisor)
     }
 }
 
+void report_count(const char *name, double value)
+{
+    append(line.counts, &line.counts_size, name, value, 4);
+}
+
 void report_parameter(const char *name, uint64_t value)
 {
     append(line.parameters, &line.parameters_size, name, (double)value, 15);
@@ -316,8 +327,8 @@ void report_parameter(const char *name, uint64_t value)
 
 void report_end(void)
 {
-    (void)printf("%s,\"also\":{%s},\"parameters\":{%s},\"verified\":true}\n", line.head, line.also,
-                 line.parameters);
+    (void)printf("%s,\"also\":{%s},\"counts\":{%s},\"parameters\":{%s},\"verified\":true}\n",
+                 line.head, line.also, line.counts, line.parameters);
     if (fflush(stdout) != 0) {
         fail("cannot write the result");
     }

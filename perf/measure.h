@@ -22,7 +22,8 @@ struct options {
     const char *workload; /* its name in full, as "turns-64" */
     uint64_t size;        /* the number in the name, 0 if it has none */
     uint64_t seed;
-    bool quick; /* fewer repetitions; the same work otherwise */
+    bool quick;  /* fewer repetitions; the same work otherwise */
+    bool counts; /* system calls are counted: times are not to be used */
 };
 
 /* One family of workloads. A '*' in its name stands for the size: "turns-*", "shell-*-2gib". */
@@ -34,7 +35,8 @@ struct family {
 
 /* The whole main of a benchmark program: reads the arguments, finds the family, runs it.
  *
- *     PROGRAM WORKLOAD [--seed N] [--quick]      runs it, prints one JSON line
+ *     PROGRAM WORKLOAD [--seed N] [--quick] [--counts]
+ *                                                runs it, prints one JSON line
  *     PROGRAM --offers WORKLOAD                  exit status 0 if it has that workload
  */
 int measure_main(int argc, char **argv, const char *contender, const char *version,
@@ -142,6 +144,8 @@ void report_begin(const struct options *options, const char *unit, double value)
 void report_also(const char *name, double value);
 /* Median, 99 and 99.9 per cent of the samples, divided by `divisor`, as NAME_p50 and so on. */
 void report_latency(const char *name, struct samples *samples, double divisor);
+/* How often something happened, per call. */
+void report_count(const char *name, double value);
 void report_parameter(const char *name, uint64_t value);
 void report_end(void);
 

@@ -7,6 +7,7 @@
  *
  * Measured: wall time per command, latency of a turn.
  */
+#include "counts.h"
 #include "workloads.h"
 
 #include <stdlib.h>
@@ -103,13 +104,16 @@ static void measure(const struct options *options, size_t ballast)
 {
     struct talk talk = {.seed = options->seed, .calls = options->size};
     struct samples samples;
-    size_t turns = vary(options, (options->quick ? 1200 : 4000) / (options->size + 1) + 16);
+    struct counts counts;
+    size_t turns = vary(options, (options->quick ? 300 : 4000) / (options->size + 1) + 8);
     samples_open(&samples, turns);
+    counts_open(options);
     host_open(&talk.host, NULL, 1, false);
     talk.tool = host_tool(&talk.host, "echo", tool_echo, NULL, TR_TOOL_AWAITING);
     talk.marks = calloc((turns + 1) * talk.calls, 1);
     REQUIRE(talk.marks != NULL);
     (void)turn(&talk, turns * talk.calls); /* warm-up */
+    counts_begin(&talk.host, &counts);
     uint64_t spent = cpu_ns();
     uint64_t begin = now_ns();
     for (size_t at = 0; at < turns; at++) {
@@ -117,11 +121,13 @@ static void measure(const struct options *options, size_t ballast)
     }
     uint64_t took = now_ns() - begin;
     spent = cpu_ns() - spent;
+    counts_end(&talk.host, &counts);
     double commands = (double)(turns * talk.calls);
     host_close(&talk.host);
     report_begin(options, "µs/command", (double)took / 1e3 / commands);
     report_latency("turn µs", &samples, 1e3);
     report_also("own cpu µs/command", (double)spent / 1e3 / commands);
+    counts_report(&counts, commands);
     report_parameter("calls", talk.calls);
     report_parameter("turns", turns);
     report_parameter("ballast", ballast);

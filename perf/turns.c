@@ -9,6 +9,7 @@
  * Measured: wall time over all turns, per call, events included; latency of a turn from its opening
  * until it is idle.
  */
+#include "counts.h"
 #include "workloads.h"
 
 #include <stdlib.h>
@@ -72,6 +73,7 @@ static uint64_t turn(struct talk *talk, size_t first)
 static void open_talk(struct talk *talk, const struct options *options, size_t turns)
 {
     tr_config config = TR_CONFIG_INIT;
+    counts_open(options);
     config.events_max = 65536; /* 1024 calls make 3072 events before the first is read */
     host_open(&talk->host, &config, 1, false);
     REQUIRE(tr_reader_open(talk->host.manager, NULL, &talk->reader) == 0);
@@ -104,6 +106,7 @@ void run_turns(const struct options *options)
 {
     static struct talk talk;
     struct samples samples;
+    struct counts counts;
     size_t work = options->quick ? 200000 : 800000;
     size_t turns = vary(options, work / (options->size + 8) + 8);
     size_t warm = turns / 10 + 1;
@@ -112,11 +115,13 @@ void run_turns(const struct options *options)
     for (size_t at = 0; at < warm; at++) {
         (void)turn(&talk, at * talk.calls);
     }
+    counts_begin(&talk.host, &counts);
     uint64_t begin = now_ns();
     for (size_t at = warm; at < warm + turns; at++) {
         samples_add(&samples, turn(&talk, at * talk.calls));
     }
     uint64_t spent = now_ns() - begin;
+    counts_end(&talk.host, &counts);
     /* The events of the last calls may come a moment after their results. */
     while (talk.events < EVENTS_PER_CALL * talk.ledger.count) {
         size_t before = talk.events;
@@ -126,6 +131,7 @@ void run_turns(const struct options *options)
     REQUIRE(talk.events == EVENTS_PER_CALL * talk.ledger.count);
     report_begin(options, "ns/task", (double)spent / (double)(turns * talk.calls));
     report_latency("turn µs", &samples, 1e3);
+    counts_report(&counts, (double)(turns * talk.calls));
     report_parameter("calls", talk.calls);
     report_parameter("turns", turns);
     report_end();

@@ -106,15 +106,18 @@ TR_EXPORT int tr_turn_wait(tr_manager *manager, tr_turn_id turn, tr_token *token
 
 /**
  * Takes a session's loop updates: background resolutions and approval requests with delivery
- * TO_LOOP.
+ * TO_LOOP. From a closed session too: it waits while any task of it is left, results that were
+ * taken and not released included, and says so when nothing can come any more.
  * @param manager the manager
  * @param session the session, not bound to a queue; it may be closed
  * @param timeout_ns how long to wait for the first; 0: just look
  * @param items_max how many at most, 1 to 1024
  * @param ret_batch receives the batch, NULL if nothing came
  * @return how many items
- * @errors TR_ENOENT no such session; TR_ESTATE bound to a queue; TR_EBUSY another thread is taking
- *         them; TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing was taken
+ * @errors TR_ECLOSED the session or manager is closed, everything was taken and nothing will come
+ *         any more (the session's id is gone then: TR_ENOENT from the next call on); TR_ENOENT no
+ *         such session; TR_ESTATE bound to a queue; TR_EBUSY another thread is taking them;
+ *         TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing was taken
  * @threads any, one per session, not from a tool; blocks up to `timeout_ns`
  * @ownership the batch is the caller's until tr_batch_release
  * @since 0.1
@@ -180,11 +183,12 @@ TR_EXPORT int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_
 TR_EXPORT int tr_queue_fd(tr_queue *queue);
 
 /**
- * Closes a queue to which no open session or turn is bound and whose items were all taken.
+ * Closes a queue to which nothing is bound and whose items were all taken and released.
  * @param queue the queue, or NULL
  * @return 0
- * @errors TR_EBUSY something is bound to it or in it
- * @threads any; nobody may be in tr_queue_drain
+ * @errors TR_EBUSY something is in it, or bound to it: a session or turn that is open, or whose
+ *         tasks have not all ended and been released (a C function that was abandoned: returned)
+ * @threads any, not from a tool; nobody may be in tr_queue_drain; may wait for a moment
  * @ownership on success takes the queue back
  * @since 0.1
  */

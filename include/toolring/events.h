@@ -18,7 +18,9 @@ typedef enum tr_event_type {
     TR_EVENT_QUEUED = 1,              /**< accepted */
     TR_EVENT_STARTED = 2,             /**< its function starts */
     TR_EVENT_PROGRESS = 3,            /**< tr_call_progress: `current` of `total` */
-    TR_EVENT_OUTPUT = 4,              /**< it wrote output: `current` bytes so far */
+    TR_EVENT_OUTPUT = 4,              /**< it wrote output: `current` bytes so far. A program's
+                                           first bytes are told of at once, later ones at most 20
+                                           times a second, in one event for all since the last */
     TR_EVENT_DETACHED = 5,            /**< foreground has become background */
     TR_EVENT_INPUT_REQUIRED = 6,      /**< it waits for an approval */
     TR_EVENT_COMPLETED = 7,           /**< terminal */
@@ -31,13 +33,25 @@ typedef enum tr_event_type {
     TR_EVENT_GAP = 14, /**< this reader missed `current` events; only `sequence` is set */
 } tr_event_type;
 
+/**
+ * A kind of event's name, for logs and protocols.
+ * @param type a tr_event_type
+ * @return "queued", "started", "input_required" … as in the enumeration, in lower case; "unknown"
+ *         for any other value
+ * @threads any; never blocks
+ * @ownership static text, valid for ever
+ * @since 0.1
+ */
+TR_EXPORT const char *tr_event_name(tr_event_type type);
+
 /** One event. @since 0.1 */
 typedef struct tr_event {
     uint64_t sequence;    /**< from 1, without holes, the same for every reader */
     uint64_t time_ns;     /**< when it happened */
     tr_event_type type;   /**< what happened */
     uint64_t current;     /**< PROGRESS, OUTPUT: how much; GAP: how many were missed */
-    uint64_t total;       /**< PROGRESS: of how much, 0 if unknown */
+    uint64_t total;       /**< PROGRESS: of how much, 0 if unknown; OUTPUT: the number of this
+                               OUTPUT event among its task's, from 1 */
     tr_snapshot snapshot; /**< the task right after it happened */
 } tr_event;
 

@@ -12,8 +12,48 @@ TR_BEGIN_DECLS
 /** tr_process_spec.flags: the child starts with an empty environment (plus `environment`), instead
  *  of the host's. @since 0.1 */
 #define TR_PROCESS_CLEAR_ENVIRONMENT UINT32_C(1)
-/** tr_process_spec.flags: standard error goes where standard output goes. @since 0.1 */
+/** tr_process_spec.flags: standard error goes where standard output goes, in the order in which it
+ *  was written. @since 0.1 */
 #define TR_PROCESS_MERGE_ERROR UINT32_C(2)
+/** tr_process_spec.flags: the program gets a terminal of its own (a pty) as its controlling
+ *  terminal, standard input, output and error; its output is one stream. @since 0.1 */
+#define TR_PROCESS_TERMINAL UINT32_C(4)
+/** tr_process_spec.flags: standard input stays open after `input` has been written: more comes by
+ *  tr_task_input, its end by tr_task_input_close. @since 0.1 */
+#define TR_PROCESS_OPEN_INPUT UINT32_C(8)
+/** tr_process_spec.flags: `file_mask` is meant (so that a mask of 0 can be asked for).
+ *  @since 0.1 */
+#define TR_PROCESS_FILE_MASK UINT32_C(16)
+
+/** How long what a program has left behind may go on. @since 0.1 */
+typedef enum tr_process_lifetime {
+    TR_PROCESS_LIFETIME_TASK = 0,    /**< its whole tree dies with the task */
+    TR_PROCESS_LIFETIME_SESSION = 1, /**< descendants live until tr_session_close */
+    TR_PROCESS_LIFETIME_MANAGER = 2, /**< descendants live until tr_manager_close */
+    TR_PROCESS_LIFETIME_DAEMON = 3,  /**< descendants are left alone on purpose, and reported */
+} tr_process_lifetime;
+
+/** What happens when a stream has more than its cap. @since 0.1 */
+typedef enum tr_overflow {
+    TR_OVERFLOW_DROP = 0,  /**< keep the beginning and the end, count what is omitted between */
+    TR_OVERFLOW_PAUSE = 1, /**< stop reading until tr_task_output has taken what is there */
+    TR_OVERFLOW_KILL = 2,  /**< stop the program */
+} tr_overflow;
+
+/** How a process tree is held together, best first. @since 0.1 */
+typedef enum tr_tree_mode {
+    TR_TREE_CGROUP = 1, /**< a cgroup v2 leaf and cgroup.kill: nothing escapes */
+    TR_TREE_SWEEP = 2,  /**< process group, then a search for marked descendants (opt-in) */
+    TR_TREE_GROUP = 3,  /**< process group alone: who calls setsid escapes */
+} tr_tree_mode;
+
+/** One resource limit of a program, as of setrlimit(2). @since 0.1 */
+typedef struct tr_process_limit {
+    int resource;  /**< RLIMIT_… */
+    int reserved;  /**< must be 0 */
+    uint64_t soft; /**< the limit in force; TR_FOREVER: none */
+    uint64_t hard; /**< what it may be raised to; TR_FOREVER: none */
+} tr_process_limit;
 
 /** A program to run. Exactly one of `argv` and `shell` is given. @since 0.1 */
 typedef struct tr_process_spec {
@@ -28,22 +68,40 @@ typedef struct tr_process_spec {
     uint64_t timeout_ns;            /**< then it is stopped; 0 or TR_FOREVER: never */
     uint64_t grace_ns;              /**< from SIGTERM to SIGKILL; 0: the manager's */
     uint64_t output_bytes_max;      /**< cap per stream, to 1 GiB; 0: the call's */
+    tr_process_lifetime lifetime;   /**< what becomes of descendants when it exits by itself */
+    tr_overflow overflow;           /**< what happens at the cap */
+    const char *spill_directory;    /**< keep everything in files there; NULL: no files */
+    uint64_t spill_bytes_max;       /**< cap per file; 0: 1 GiB */
+    uint32_t file_mask;             /**< umask, with TR_PROCESS_FILE_MASK */
+    int32_t nice;                   /**< added to the host's nice value, -40 to 40 */
+    const tr_process_limit *limits; /**< resource limits of each process; may be NULL */
+    size_t limits_count;            /**< how many, to 16 */
+    uint64_t memory_bytes_max;      /**< of the tree (cgroup), else of each process; 0: none */
+    uint32_t cpu_percent_max;       /**< of the tree, 100 is one processor (cgroup only); 0: none */
+    uint32_t processes_max;         /**< of the tree (cgroup), else RLIMIT_NPROC; 0: none */
+    uint16_t terminal_rows;         /**< with TR_PROCESS_TERMINAL; 0: 24 */
+    uint16_t terminal_columns;      /**< with TR_PROCESS_TERMINAL; 0: 80 */
+    uint32_t reserved_tail;         /**< must be 0 */
 } tr_process_spec;
 
 /** Fills a tr_process_spec with defaults. @since 0.1 */
 #define TR_PROCESS_SPEC_INIT                                                                       \
     {                                                                                              \
-        sizeof(tr_process_spec), NULL, NULL, NULL, NULL, 0, 0, {NULL, 0}, 0, 0, 0                  \
+        sizeof(tr_process_spec), NULL, NULL, NULL, NULL, 0, 0, {NULL, 0}, 0, 0, 0,                 \
+            TR_PROCESS_LIFETIME_TASK, TR_OVERFLOW_DROP, NULL, 0, 0, 0, NULL, 0, 0, 0, 0, 0, 0, 0   \
     }
 
 /** What one captured stream brought. `data` holds its first bytes and its last ones, `omitted`
  *  counts the ones between, which lie at offset `head`. Cuts fall between UTF-8 characters.
  *  @since 0.1 */
 typedef struct tr_process_output {
-    unsigned char *data; /**< captured bytes */
-    size_t size;         /**< bytes in `data` */
-    size_t head;         /**< where the omitted bytes are missing; `size` if none are */
-    uint64_t omitted;    /**< bytes not kept */
+    unsigned char *data;  /**< captured bytes */
+    size_t size;          /**< bytes in `data` */
+    size_t head;          /**< where the omitted bytes are missing; `size` if none are */
+    uint64_t omitted;     /**< bytes not kept */
+    uint64_t total;       /**< bytes the program wrote */
+    char *spill_path;     /**< the file with all of it; NULL: none. The file is the host's */
+    uint64_t spill_bytes; /**< bytes in that file; fewer than `total` if its cap was reached */
 } tr_process_output;
 
 /** How a program ended. Give it to tr_process_result_done. A host that collects children it does
@@ -56,12 +114,22 @@ typedef struct tr_process_result {
     bool timed_out;          /**< `timeout_ns` passed and it was stopped */
     bool cancelled;          /**< the call was asked to stop and so it was stopped */
     bool held_open;          /**< something it left behind still held its output open */
-    tr_process_output out;   /**< standard output */
+    bool overflowed;         /**< TR_OVERFLOW_KILL: it was stopped for its output */
+    bool out_of_memory;      /**< the kernel killed in its tree for `memory_bytes_max` (cgroup) */
+    bool tree_figures;       /**< the tree_… fields below are there (cgroup) */
+    tr_tree_mode tree;       /**< how its tree was held */
+    uint32_t swept;          /**< descendants that its end found alive, and killed */
+    uint32_t survivors;      /**< descendants left alive on purpose (`lifetime`) */
+    tr_process_output out;   /**< standard output; the terminal's */
     tr_process_output error; /**< standard error; empty when merged */
+    uint64_t bytes_in;       /**< bytes it was given as standard input */
     uint64_t wall_ns;        /**< from the request to spawn it to its exit */
     uint64_t user_ns;        /**< CPU time in user mode */
     uint64_t system_ns;      /**< CPU time in the kernel */
     uint64_t resident_bytes; /**< peak resident memory of the leader and what it waited for */
+    uint64_t tree_user_ns;   /**< CPU time in user mode of the whole tree */
+    uint64_t tree_system_ns; /**< CPU time in the kernel of the whole tree */
+    uint64_t tree_memory_peak_bytes; /**< peak memory of the tree; 0: this kernel does not tell */
 } tr_process_result;
 
 /**

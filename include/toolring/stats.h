@@ -5,6 +5,7 @@
 #define TOOLRING_STATS_H
 
 #include <toolring/error.h>
+#include <toolring/process.h>
 #include <toolring/types.h>
 
 TR_BEGIN_DECLS
@@ -45,6 +46,11 @@ typedef struct tr_stats {
     uint64_t ring_wakes;      /**< times the ring thread was woken through its eventfd */
     uint64_t timers_fired;    /**< timer entries that came due */
     uint64_t events;          /**< events recorded */
+    tr_tree_mode tree_mode;   /**< how process trees are held (daemons: by their group) */
+    uint32_t trees_kept;      /**< now: left to sessions and the manager, and not seen to be over */
+    uint64_t swept;           /**< processes that a program's end found alive, and killed */
+    bool outlive_host;        /**< clone is refused here: a killed host does not take the programs
+                                   it runs with it */
 } tr_stats;
 
 /**
@@ -62,26 +68,31 @@ TR_EXPORT int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats);
 /** What the kernel here offers and what limits it. Strings end with zero; "" means none.
  *  @since 0.1 */
 typedef struct tr_machine {
-    int ring_error;            /**< 0: io_uring works; else the negated errno of the refusal */
-    char ring_refusal[512];    /**< why it is refused and what to do about it */
-    uint32_t ring_flags;       /**< IORING_SETUP_… flags that will be used */
-    uint32_t ring_features;    /**< IORING_FEAT_… bits */
-    int io_uring_disabled;     /**< sysctl kernel.io_uring_disabled; -1: there is none */
-    char kernel_release[96];   /**< uname -r */
-    unsigned kernel_major;     /**< 6 of 6.18 */
-    unsigned kernel_minor;     /**< 18 of 6.18 */
-    bool seccomp;              /**< a seccomp filter is in force */
-    bool process_fd;           /**< pidfds work */
-    bool guard_install;        /**< cheap guard pages (MADV_GUARD_INSTALL) work */
-    bool spawn_into_cgroup;    /**< clone3 with CLONE_INTO_CGROUP works */
-    char cgroup_path[512];     /**< a writable cgroup v2 subtree */
-    uint64_t descriptors_soft; /**< RLIMIT_NOFILE now */
-    uint64_t descriptors_hard; /**< RLIMIT_NOFILE at most */
-    uint64_t processes_max;    /**< RLIMIT_NPROC; TR_FOREVER: none */
-    uint64_t process_ids_max;  /**< sysctl kernel.pid_max */
-    uint64_t mappings_max;     /**< sysctl vm.max_map_count */
-    uint64_t pipe_pages_soft;  /**< sysctl fs.pipe-user-pages-soft */
-    unsigned processors;       /**< processors this process may use */
+    int ring_error;              /**< 0: io_uring works; else the negated errno of the refusal */
+    char ring_refusal[512];      /**< why it is refused and what to do about it */
+    uint32_t ring_flags;         /**< IORING_SETUP_… flags that will be used */
+    uint32_t ring_features;      /**< IORING_FEAT_… bits */
+    int io_uring_disabled;       /**< sysctl kernel.io_uring_disabled; -1: there is none */
+    char kernel_release[96];     /**< uname -r */
+    unsigned kernel_major;       /**< 6 of 6.18 */
+    unsigned kernel_minor;       /**< 18 of 6.18 */
+    bool seccomp;                /**< a seccomp filter is in force */
+    bool process_fd;             /**< pidfds work */
+    bool guard_install;          /**< cheap guard pages (MADV_GUARD_INSTALL) work */
+    bool spawn_into_cgroup;      /**< clone3 with CLONE_INTO_CGROUP works */
+    char cgroup_path[512];       /**< a writable cgroup v2 subtree */
+    uint64_t descriptors_soft;   /**< RLIMIT_NOFILE now */
+    uint64_t descriptors_hard;   /**< RLIMIT_NOFILE at most */
+    uint64_t processes_max;      /**< RLIMIT_NPROC; TR_FOREVER: none */
+    uint64_t process_ids_max;    /**< sysctl kernel.pid_max */
+    uint64_t mappings_max;       /**< sysctl vm.max_map_count */
+    uint64_t pipe_pages_soft;    /**< sysctl fs.pipe-user-pages-soft */
+    unsigned processors;         /**< processors this process may use */
+    tr_tree_mode tree_mode;      /**< how process trees are held here by default */
+    char cgroup_controllers[64]; /**< of memory, cpu and pids, those a program's cgroup can have:
+                                      "memory pids" */
+    bool memory_peak;            /**< the peak memory of a tree can be told */
+    bool spawn_by_clone;         /**< clone with a pidfd works: programs die with the host */
 } tr_machine;
 
 /**

@@ -7,7 +7,9 @@
  *  - plain: computes, sets a result, returns. It may block; the engine then starts a substitute.
  *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own. tr_sleep,
  *    tr_io_wait, tr_process … suspend it and free the worker. It may continue on another thread:
- *    keep no lock and no thread-local address (errno's included) across an awaiting call.
+ *    keep no lock and no thread-local address (errno's included) across an awaiting call. In C++
+ *    never await inside a catch block or a destructor that runs for an exception: the runtime
+ *    keeps the exception in flight per thread; and let no exception leave the function.
  *  - deferred: returns TR_DEFERRED; anybody ends the call later with tr_finish.
  *
  * Awaiting functions called outside a TR_TOOL_AWAITING function's own stack (a plain tool, an
@@ -103,6 +105,71 @@ TR_EXPORT size_t tr_call_output_bytes_max(const tr_call *call);
  * @since 0.1
  */
 TR_EXPORT bool tr_call_is_cancelled(const tr_call *call);
+
+/** Called with the context it was registered with. @since 0.1 */
+typedef void (*tr_cancel_function)(void *context);
+
+/** Hooks that one call may register. @since 0.1 */
+#define TR_CANCEL_HOOKS_MAX 8
+
+/**
+ * Registers a hook: a function that is called when the call is asked to stop (cancel, interrupt,
+ * timeout, close). With it a deferred call's owner learns that nobody wants the result any more, and
+ * a plain function that blocks in another library is told to come back.
+ *
+ * A hook is called at most once:
+ *  - a function that returns anything but TR_DEFERRED ends that: what is still registered then is
+ *    dropped, and a hook that is just running is waited for;
+ *  - a deferred call's hooks stay until the call has ended. If tr_finish ends it they are never
+ *    called, and none begins once tr_finish has returned 0. Anything else ends it by asking it to
+ *    stop: then each is called exactly once, a moment before or after the outcome is delivered.
+ * In a manager with threads hooks run on a thread of the manager's own, one after the other, under
+ * no lock: never on the thread that cancels. In an inline manager they run on a thread that is
+ * in the library, usually the one that cancels. They may call tr_finish (which answers TR_EALREADY
+ * for a call that has ended), tr_task_cancel, tr_token_cancel, tr_call_off_cancel; they must not
+ * block, launch or wait: other calls' hooks come after them.
+ * @param call the call
+ * @param function the hook
+ * @param context passed to it, and to `release`
+ * @param release called with the context once the library will not use it again: after the hook has
+ *        been called, or when it was dropped; not when registering failed or tr_call_off_cancel
+ *        took it back. It must not block and must not call the library. NULL: nothing to release
+ * @return 0
+ * @errors TR_ECANCELED the call was asked to stop already: nothing was registered, nothing is
+ *         called; TR_ELIMIT TR_CANCEL_HOOKS_MAX are registered; TR_EAGAIN no thread; TR_ENOMEM no
+ *         memory; TR_EINVAL a NULL argument
+ * @threads tool; never blocks
+ * @ownership `context` is borrowed until `release` or tr_call_off_cancel has returned, or the call
+ *         has ended in a way that does not call it
+ * @since 0.1
+ */
+TR_EXPORT int tr_call_on_cancel(tr_call *call, tr_cancel_function function, void *context,
+                                tr_cancel_function release);
+
+/**
+ * Takes a hook back. When this has returned the hook is not running, and will not be called.
+ * @param call the call
+ * @param function the hook
+ * @param context what it was registered with
+ * @return 0: it was never called, `context` is the tool's again
+ * @errors TR_EALREADY it was called and, with its `release`, has returned (or this is called from
+ *         inside it); TR_ENOENT there is no such hook; TR_EINVAL a NULL argument
+ * @threads tool; blocks while the hook is running: hold no lock that it may want
+ * @ownership see `return`
+ * @since 0.1
+ */
+TR_EXPORT int tr_call_off_cancel(tr_call *call, tr_cancel_function function, void *context);
+
+/**
+ * Waits until the call is asked to stop. Frees the worker meanwhile.
+ * @param call the call
+ * @param timeout_ns how long; 0: just look; TR_FOREVER: until then
+ * @return 0: it was asked to stop
+ * @errors TR_ETIMEDOUT it was not, in that time; TR_EINVAL `call` is NULL
+ * @threads tool; awaits
+ * @since 0.1
+ */
+TR_EXPORT int tr_call_await_cancel(tr_call *call, uint64_t timeout_ns);
 
 /**
  * Tells readers of the event log how far the call is, and restarts its idle timeout.
@@ -240,8 +307,9 @@ TR_EXPORT int tr_sleep(tr_call *call, uint64_t duration_ns);
 /**
  * One I/O request, in memory of the tool's. From a successful tr_io_read, tr_io_write, tr_io_poll
  * or tr_io_timer until tr_io_wait has returned it, request and buffer belong to the engine and
- * must stay where they are: a function must not return while a request of its is under way.
- * `user` and `result` are for the tool. @since 0.1
+ * must stay where they are: a function must not return while a request of its is under way. If one
+ * does, the engine cancels what is left and waits for it, and the call ends as failed with
+ * TR_ESTATE, whatever the function returned. `user` and `result` are for the tool. @since 0.1
  */
 typedef struct tr_io {
     int64_t result;      /**< bytes, poll events, 0, or a negative code; set when returned */

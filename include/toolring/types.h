@@ -131,6 +131,27 @@ typedef enum tr_outcome {
 } tr_outcome;
 
 /**
+ * A state's name, for logs and protocols.
+ * @param state a tr_state
+ * @return "queued", "running", "waiting", "ended"; "unknown" for any other value
+ * @threads any; never blocks
+ * @ownership static text, valid for ever
+ * @since 0.1
+ */
+TR_EXPORT const char *tr_state_name(tr_state state);
+
+/**
+ * An outcome's name, for logs and protocols.
+ * @param outcome a tr_outcome
+ * @return "none", "completed", "failed", "cancelled", "timed_out", "denied", "lost"; "unknown" for
+ *         any other value
+ * @threads any; never blocks
+ * @ownership static text, valid for ever
+ * @since 0.1
+ */
+TR_EXPORT const char *tr_outcome_name(tr_outcome outcome);
+
+/**
  * What can be said about a call at its launch, and per tool as defaults. Zero in a field means:
  * what the routing callback says, else the tool's default, else the built-in default.
  * A timeout of TR_FOREVER switches a tool's default timeout off. @since 0.1

@@ -8,6 +8,9 @@
 #   build NAME [-DOPTION=VALUE ...] [-- TARGET ...]
 #                    configures build_root/NAME when it is new or its options changed, then builds;
 #                    quiet unless something breaks
+#   build_release [TARGET ...]
+#                    the release build with tests and benchmarks, warnings as errors, by the compiler CC
+#                    [gcc], in release_folder: shared by those steps that want the optimiser's code
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 build_root=${TOOLRING_BUILD_ROOT:-$root/build}
@@ -61,4 +64,18 @@ build() {
             exit 1
         fi
     ) 9>"$folder/.lock"
+}
+
+release_compiler=${CC:-gcc}
+release_folder=$build_root/${release_compiler##*/}-release
+[ "$release_compiler" != gcc ] || release_folder=$build_root/gcc
+
+build_release() {
+    local cxx=${CXX:-}
+    [ -n "$cxx" ] || case $release_compiler in
+    *clang*) cxx=${release_compiler/clang/clang++} ;;
+    *) cxx=${release_compiler/gcc/g++} ;;
+    esac
+    CC=$release_compiler CXX=$cxx build "${release_folder##*/}" -DCMAKE_BUILD_TYPE=Release \
+        -DTR_WERROR=ON -DTR_TESTS=ON -DTR_PERF=ON -- "$@"
 }

@@ -227,6 +227,13 @@ static bool probe_clone_into_cgroup(void)
     return result < 0 && errno == EBADF;
 }
 
+/* A request that every kernel refuses for its flags alone; a filter answers something else. */
+static bool probe_clone(void)
+{
+    long result = syscall(SYS_clone, CLONE_SIGHAND | CLONE_PIDFD, NULL, NULL, NULL, 0);
+    return result < 0 && errno == EINVAL;
+}
+
 static bool probe_seccomp(void)
 {
     struct lines lines;
@@ -323,8 +330,43 @@ static void unescape(char *text)
     *to = '\0';
 }
 
+/* Adds those of memory, cpu and pids that a cgroup's file of controllers names. */
+static void note_controllers(struct tr__probe *probe, const char *path)
+{
+    static const char *const wanted[] = {"memory", "cpu", "pids"};
+    struct lines lines;
+    if (!lines_open(&lines, path)) {
+        return;
+    }
+    char *rest = lines_next(&lines);
+    for (char *word; rest != NULL && (word = strsep(&rest, " ")) != NULL;) {
+        for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+            size_t used = strlen(probe->cgroup_controllers);
+            if (strcmp(word, wanted[i]) == 0) { /* each is named once: there is room */
+                (void)snprintf(probe->cgroup_controllers + used,
+                               sizeof probe->cgroup_controllers - used, "%s%s", used > 0 ? " " : "",
+                               word);
+            }
+        }
+    }
+    lines_close(&lines);
+}
+
+/* What a leaf can have. One whose parent has processes gets only what that gives on already; the
+ * root of all is the exception. */
+static void probe_controllers(struct tr__probe *probe, const char *directory, const char *leaf)
+{
+    char path[TR__PROBE_PATH_BYTES + 64];
+    bool root = join(path, sizeof path, directory, "/cgroup.type", "") && access(path, F_OK) != 0;
+    if (join(path, sizeof path, root ? directory : leaf, "/cgroup.controllers", "")) {
+        note_controllers(probe, path);
+    }
+    probe->memory_peak =
+        join(path, sizeof path, leaf, "/memory.peak", "") && access(path, F_OK) == 0;
+}
+
 /* Whether leaves can be made here, filled, killed and removed. */
-static bool cgroup_is_ours(const char *directory)
+static bool cgroup_is_ours(struct tr__probe *probe, const char *directory)
 {
     char path[TR__PROBE_PATH_BYTES + 64];
     char leaf[TR__PROBE_PATH_BYTES + 32];
@@ -340,10 +382,13 @@ static bool cgroup_is_ours(const char *directory)
                  faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0 &&
                  join(path, sizeof path, leaf, "/cgroup.procs", "") &&
                  faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0;
+    if (works) {
+        probe_controllers(probe, directory, leaf);
+    }
     return rmdir(leaf) == 0 && works;
 }
 
-static void probe_cgroup(struct tr__probe *probe)
+void tr__probe_cgroup(struct tr__probe *probe)
 {
     char own[TR__PROBE_PATH_BYTES];
     struct lines lines;
@@ -362,7 +407,7 @@ static void probe_cgroup(struct tr__probe *probe)
         unescape(directory);
         probe->clone_into_cgroup = probe->clone_into_cgroup || probe_clone_into_cgroup();
         char path[TR__PROBE_PATH_BYTES];
-        if (join(path, sizeof path, directory, own, "") && cgroup_is_ours(path)) {
+        if (join(path, sizeof path, directory, own, "") && cgroup_is_ours(probe, path)) {
             memcpy(probe->cgroup_path, path, sizeof path);
             break;
         }
@@ -382,7 +427,8 @@ void tr__probe_run(struct tr__probe *ret_probe)
     ret_probe->guard_install = probe_guard_install();
     ret_probe->pidfd = probe_pidfd();
     ret_probe->seccomp = probe_seccomp();
-    probe_cgroup(ret_probe);
+    ret_probe->clone = probe_clone();
+    tr__probe_cgroup(ret_probe);
 }
 
 /* Cause and remedy for EPERM, which has several. */

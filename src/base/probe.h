@@ -17,9 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TR__PROBE_RELEASE_BYTES 65  /* struct utsname's field on Linux */
-#define TR__PROBE_PATH_BYTES 512    /* longer cgroup paths count as "none" */
-#define TR__PROBE_MESSAGE_BYTES 512 /* enough for every text of tr__probe_refusal */
+#define TR__PROBE_RELEASE_BYTES 65     /* struct utsname's field on Linux */
+#define TR__PROBE_PATH_BYTES 512       /* longer cgroup paths count as "none" */
+#define TR__PROBE_CONTROLLERS_BYTES 32 /* all three with blanks */
+#define TR__PROBE_MESSAGE_BYTES 512    /* enough for every text of tr__probe_refusal */
 
 struct tr__probe {
     int ring_error;           /* 0, or -errno of io_uring_setup */
@@ -33,6 +34,7 @@ struct tr__probe {
     unsigned kernel_minor;
 
     bool guard_install;     /* madvise(MADV_GUARD_INSTALL) works */
+    bool clone;             /* clone with CLONE_PIDFD is allowed */
     bool clone_into_cgroup; /* clone3(CLONE_INTO_CGROUP) works */
     bool pidfd;             /* pidfd_open and waitid(P_PIDFD) work */
     bool seccomp;           /* a seccomp filter is on this thread */
@@ -47,10 +49,16 @@ struct tr__probe {
     /* Directory of a cgroup v2 subtree in which leaves can be made, filled, killed and removed; ""
      * if there is none. */
     char cgroup_path[TR__PROBE_PATH_BYTES];
+    char cgroup_controllers[TR__PROBE_CONTROLLERS_BYTES]; /* of memory, cpu, pids, what leaves there
+                                                             can have: "memory pids" */
+    bool memory_peak;                                     /* a leaf has memory.peak */
 };
 
 /* Finds everything out; takes a quarter of a millisecond. */
 void tr__probe_run(struct tr__probe *ret_probe);
+
+/* The part that finds `cgroup_path` and `clone_into_cgroup`, in a zeroed probe. */
+void tr__probe_cgroup(struct tr__probe *probe);
 
 /* Whether io_uring knows an opcode (IORING_OP_*). */
 static inline bool tr__probe_opcode(const struct tr__probe *probe, unsigned opcode)

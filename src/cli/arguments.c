@@ -21,6 +21,8 @@ enum {
     OPTION_TASKS_MAX,
     OPTION_PROCESSES_MAX,
     OPTION_INLINE,
+    OPTION_CGROUP,
+    OPTION_SUBREAPER,
     WORKERS_MAX = 64,     /* tr_config.workers */
     TASKS_MAX = 16777214, /* tr_config.tasks_max */
     PROCESSES_MAX = 65535 /* tr_config.processes_max, less one for an inline call */
@@ -35,6 +37,8 @@ static const struct option options[] = {
     {"tasks-max", required_argument, NULL, OPTION_TASKS_MAX},
     {"processes-max", required_argument, NULL, OPTION_PROCESSES_MAX},
     {"inline", no_argument, NULL, OPTION_INLINE},
+    {"cgroup", required_argument, NULL, OPTION_CGROUP},
+    {"subreaper", no_argument, NULL, OPTION_SUBREAPER},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -78,6 +82,13 @@ static bool take_option(int option, struct cli_arguments *arguments)
     case OPTION_INLINE:
         arguments->no_threads = true;
         return true;
+    case OPTION_CGROUP:
+        arguments->group_only = strcmp(optarg, "none") == 0;
+        arguments->cgroup = arguments->group_only ? NULL : optarg;
+        return true;
+    case OPTION_SUBREAPER:
+        arguments->subreaper = true;
+        return true;
     case 'h':
         arguments->help = true;
         return true;
@@ -107,6 +118,10 @@ int cli_arguments_read(int argument_count, char **arguments, struct cli_argument
     if (argument_count - optind > 1) {
         cli_say("one file at most, not \"%s\" too; see `toolring run --help`",
                 arguments[optind + 1]);
+        return CLI_EXIT_USAGE;
+    }
+    if (ret_arguments->group_only && ret_arguments->subreaper) {
+        cli_say("--cgroup none leaves process groups alone and excludes --subreaper");
         return CLI_EXIT_USAGE;
     }
     if (argument_count > optind && strcmp(arguments[optind], "-") != 0)

@@ -346,21 +346,24 @@ size_t cli_book_interrupt_all(struct cli_book *book, const char *reason)
     return count;
 }
 
+/* The call that an order means. */
+static struct cli_call *meant_call(struct cli_book *book, const char *session, const char *call_id)
+{
+    if (session == NULL)
+        return latest_call(book, call_id);
+    struct cli_session *place = cli_places_session(book, session);
+    return place == NULL ? NULL : call_of(book, place->serial, call_id);
+}
+
 enum cli_found cli_book_find(struct cli_book *book, const char *session, const char *call_id,
-                             tr_task_id *ret_task)
+                             struct cli_target *ret_target)
 {
     enum cli_found found = CLI_FOUND_NONE;
-    struct cli_call *call = NULL;
     lock(book);
-    if (session == NULL) {
-        call = latest_call(book, call_id);
-    } else {
-        struct cli_session *place = cli_places_session(book, session);
-        call = place == NULL ? NULL : call_of(book, place->serial, call_id);
-    }
+    const struct cli_call *call = meant_call(book, session, call_id);
     if (call != NULL) {
         found = call->turn == NULL ? CLI_FOUND_ENDED : CLI_FOUND_LIVE;
-        *ret_task = call->task;
+        *ret_target = (struct cli_target){call->task, call->abilities};
     }
     unlock(book);
     return found;

@@ -45,6 +45,8 @@ struct cli_call {
     struct cli_turn *turn;          /**< its turn; NULL once it has ended */
     uint64_t session_serial;        /**< of its session */
     tr_task_id task;                /**< set by the reader after the launch */
+    unsigned abilities;             /**< CLI_CAN_… bits; the reader sets it before the launch */
+    bool is_inline;                 /**< asked for as inline; as above */
     bool in_front;                  /**< counted in its turn's front_count */
     bool launching;                 /**< the reader has not come back from the launch */
     bool resolved;                  /**< its result line was written */
@@ -88,6 +90,12 @@ enum cli_found {
     CLI_FOUND_LIVE,  /**< it is under way */
 };
 
+/** What an order to a call needs to know of it. */
+struct cli_target {
+    tr_task_id task;    /**< in the engine */
+    unsigned abilities; /**< CLI_CAN_… bits */
+};
+
 /** Prepares the book of an open manager. Returns 0 or a negative code. */
 int cli_book_init(struct cli_book *book, tr_manager *manager, tr_queue *queue);
 
@@ -126,9 +134,10 @@ void cli_book_interrupt(struct cli_book *book, const char *session, const char *
 /** Interrupts every turn that has foreground work. Returns how many. */
 size_t cli_book_interrupt_all(struct cli_book *book, const char *reason);
 
-/** Finds a call; `session` NULL: the session that used the call id last. */
+/** Finds a call; `session` NULL: the session that used the call id last. `ret_target` is filled in
+ *  if it is under way, and its task at least if it is known. */
 enum cli_found cli_book_find(struct cli_book *book, const char *session, const char *call_id,
-                             tr_task_id *ret_task);
+                             struct cli_target *ret_target);
 
 /** Copies the labels of a turn by its engine id. Returns false, and "" for both, if it is gone. */
 bool cli_book_labels(struct cli_book *book, tr_turn_id turn, char session[TR_LABEL_BYTES_MAX + 1],

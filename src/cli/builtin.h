@@ -1,6 +1,6 @@
 /*
- * builtin.h: the functions of the built-in tools. The context of each is the directory where
- * relative paths begin (a string), or NULL for the current one.
+ * builtin.h: the functions of the built-in tools. The context of shell is the struct cli_tools, of
+ * the others the directory where relative paths begin (a string), or NULL for the current one.
  */
 #ifndef CLI_BUILTIN_H
 #define CLI_BUILTIN_H

@@ -3,33 +3,33 @@
  *
  * Thread: the call's; awaits the command (command.c). Nothing is kept between calls.
  *
- * Input: "command" (for /bin/sh -c) or "argv" (list of strings), one of them; "cwd", "env" (object:
- * a string sets a variable, null removes one), "stdin", "timeout_ms".
+ * Input: "command" (for /bin/sh -c) or "argv" (list of strings), one of them; "stdin" or
+ * "stdin_base64"; "timeout_ms"; and everything that process_spec.h reads.
  *
  * Invariant: everything the process specification points to lives until the command has ended:
- * in the parsed input, or in the lists of struct request.
+ * in the parsed input, or in struct request.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "builtin.h"
 #include "command.h"
-#include "declared.h"
 #include "input.h"
+#include "process_spec.h"
+#include "tools.h"
 
 /* A request being read. */
 struct request {
-    tr_process_spec spec;
-    const char **argv;  /* NULL-ended; strings of the input */
-    char **environment; /* NULL-ended; each allocated */
-    char *directory;    /* allocated */
+    struct cli_process process;
+    const char **argv; /* NULL-ended; strings of the input */
+    char *input;       /* standard input that came as base64 */
 };
 
 static void request_done(struct request *request)
 {
-    cli_environment_done(request->environment);
-    free(request->directory);
+    cli_process_done(&request->process);
     free(request->argv);
+    free(request->input);
 }
 
 static bool read_argv(const json_t *list, struct request *request, struct cli_fault *fault)
@@ -47,53 +47,58 @@ static bool read_argv(const json_t *list, struct request *request, struct cli_fa
             return cli_fault_set(fault, "\"argv\" must hold strings without zero bytes");
         request->argv[index] = string;
     }
-    request->spec.argv = request->argv;
+    request->process.spec.argv = request->argv;
+    return true;
+}
+
+static bool read_stdin(const json_t *input, struct request *request, struct cli_fault *fault)
+{
+    size_t size;
+    tr_process_spec *spec = &request->process.spec;
+    if (!cli_input_bytes(input, "stdin", &spec->input, fault) ||
+        !cli_member_base64(input, "stdin_base64", &request->input, &size, fault))
+        return false;
+    if (request->input == NULL)
+        return true;
+    if (spec->input.data != NULL)
+        return cli_fault_set(fault, "\"stdin\" and \"stdin_base64\" exclude each other");
+    spec->input = (tr_bytes){request->input, size};
     return true;
 }
 
 static bool read_request(json_t *input, const char *directory, struct request *request,
                          struct cli_fault *fault)
 {
-    const char *cwd;
     uint64_t timeout_ms = 0;
     json_t *list = json_object_get(input, "argv");
-    if (!cli_member_string(input, "command", SIZE_MAX, &request->spec.shell, fault))
+    tr_process_spec *spec = &request->process.spec;
+    if (!cli_process_read(input, directory, &request->process, fault) ||
+        !cli_member_string(input, "command", SIZE_MAX, &spec->shell, fault))
         return false;
-    if ((list == NULL) == (request->spec.shell == NULL))
+    if ((list == NULL) == (spec->shell == NULL))
         return cli_fault_set(fault, "one of \"command\" and \"argv\" must be given");
     if (list != NULL && !read_argv(list, request, fault))
         return false;
-    if (!cli_member_string(input, "cwd", SIZE_MAX, &cwd, fault) ||
-        !cli_input_bytes(input, "stdin", &request->spec.input, fault) ||
-        !cli_member_number(input, "timeout_ms", 1, CLI_MILLISECONDS_MAX, &timeout_ms, fault) ||
-        !cli_environment_read(json_object_get(input, "env"), &request->environment, fault))
+    if (!read_stdin(input, request, fault) ||
+        !cli_member_number(input, "timeout_ms", 1, CLI_MILLISECONDS_MAX, &timeout_ms, fault))
         return false;
-    request->spec.environment = (const char *const *)request->environment;
-    request->spec.timeout_ns = timeout_ms * TR_MILLISECOND;
-    if (cwd != NULL) {
-        request->directory = cli_path_join(directory, cwd);
-        if (request->directory == NULL)
-            return cli_fault_set(fault, "out of memory");
-        request->spec.directory = request->directory;
-    } else {
-        request->spec.directory = directory;
-    }
+    spec->timeout_ns = timeout_ms * TR_MILLISECOND;
     return true;
 }
 
 int cli_builtin_shell(tr_call *call, void *context)
 {
-    static const char *const known[] = {"command", "argv",       "cwd", "env",
-                                        "stdin",   "timeout_ms", NULL};
-    const char *directory = context;
-    struct request request = {.spec = TR_PROCESS_SPEC_INIT};
+    static const char *const known[] = {
+        "command", "argv", "stdin", "stdin_base64", "timeout_ms", CLI_PROCESS_MEMBERS, NULL};
+    struct cli_tools *tools = context;
+    struct request request = {0};
     struct cli_fault fault;
     json_t *input = cli_tool_input(call, known);
     if (input == NULL)
         return TR_EINVAL;
     int status;
-    if (read_request(input, directory, &request, &fault))
-        status = cli_command_run(call, &request.spec,
+    if (read_request(input, tools->directory, &request, &fault))
+        status = cli_command_run(call, tools, &request.process.spec,
                                  request.argv != NULL ? request.argv[0] : "/bin/sh");
     else
         status = cli_tool_fail(call, TR_EINVAL, "%s", fault.message);

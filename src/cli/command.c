@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "book.h"
 #include "input.h"
+#include "tools.h"
 
 static void add_stream(struct cli_text *text, const char *name, const tr_process_output *output)
 {
@@ -37,6 +39,21 @@ static void add_stream(struct cli_text *text, const char *name, const tr_process
     }
 }
 
+/* What there was besides what is shown. */
+static void add_stream_figures(struct cli_text *text, const char *name,
+                               const tr_process_output *output)
+{
+    char member[32];
+    (void)snprintf(member, sizeof(member), "%s_total_bytes", name); /* it fits */
+    cli_text_field_u64(text, member, output->total);
+    if (output->spill_path == NULL)
+        return;
+    (void)snprintf(member, sizeof(member), "%s_spill_path", name); /* it fits */
+    cli_text_field_string(text, member, output->spill_path);
+    (void)snprintf(member, sizeof(member), "%s_spill_bytes", name); /* it fits */
+    cli_text_field_u64(text, member, output->spill_bytes);
+}
+
 static void add_number_or_null(struct cli_text *text, const char *name, bool present, int number)
 {
     cli_text_field(text, name);
@@ -52,7 +69,35 @@ static int ending_code(const tr_process_result *result)
         return TR_ECANCELED;
     if (result->timed_out)
         return TR_ETIMEDOUT;
+    if (result->overflowed)
+        return TR_ELIMIT;
     return result->exit_code == 0 ? 0 : TR_ETOOL;
+}
+
+static const char *tree_word(tr_tree_mode tree)
+{
+    switch (tree) {
+    case TR_TREE_CGROUP:
+        return "cgroup";
+    case TR_TREE_SWEEP:
+        return "sweep";
+    case TR_TREE_GROUP:
+        return "group";
+    }
+    return "unknown";
+}
+
+static void add_tree(struct cli_text *text, const tr_process_result *result)
+{
+    cli_text_field_string(text, "tree", tree_word(result->tree));
+    cli_text_field_u64(text, "swept", result->swept);
+    cli_text_field_u64(text, "survivors", result->survivors);
+    if (!result->tree_figures)
+        return;
+    cli_text_field_u64(text, "tree_user_us", result->tree_user_ns / 1000);
+    cli_text_field_u64(text, "tree_system_us", result->tree_system_ns / 1000);
+    if (result->tree_memory_peak_bytes > 0)
+        cli_text_field_u64(text, "tree_memory_peak_bytes", result->tree_memory_peak_bytes);
 }
 
 static int finish(tr_call *call, const tr_process_result *result)
@@ -66,6 +111,12 @@ static int finish(tr_call *call, const tr_process_result *result)
     cli_text_field_bool(&text, "truncated", result->out.omitted + result->error.omitted > 0);
     cli_text_field_bool(&text, "held_open", result->held_open);
     cli_text_field_bool(&text, "timed_out", result->timed_out);
+    cli_text_field_bool(&text, "overflowed", result->overflowed);
+    cli_text_field_bool(&text, "out_of_memory", result->out_of_memory);
+    add_stream_figures(&text, "stdout", &result->out);
+    add_stream_figures(&text, "stderr", &result->error);
+    cli_text_field_u64(&text, "stdin_bytes", result->bytes_in);
+    add_tree(&text, result);
     cli_text_field_u64(&text, "wall_us", result->wall_ns / 1000);
     cli_text_field_u64(&text, "user_us", result->user_ns / 1000);
     cli_text_field_u64(&text, "system_us", result->system_ns / 1000);
@@ -74,26 +125,58 @@ static int finish(tr_call *call, const tr_process_result *result)
     return cli_tool_result(call, &text, ending_code(result));
 }
 
-/* Says why a command did not start. A working directory that is not there gives the same code as a
- * program that is not. */
+static bool is_directory(const char *path)
+{
+    struct stat information;
+    return stat(path, &information) == 0 && S_ISDIR(information.st_mode);
+}
+
+/* Says why a command did not start. A directory that is not there gives the same code as a program
+ * that is not. */
 static int not_started(tr_call *call, const tr_process_spec *spec, const char *name, int status)
 {
     char room[128];
-    struct stat information;
     if (status == TR_ECANCELED)
         return cli_tool_fail(call, status, "stopped before %s was started", name);
-    if (spec->directory != NULL &&
-        (stat(spec->directory, &information) < 0 || !S_ISDIR(information.st_mode)))
+    if (spec->directory != NULL && !is_directory(spec->directory))
         return cli_tool_fail(call, status, "cannot start %s: no directory \"%s\"", name,
                              spec->directory);
+    if (spec->spill_directory != NULL && !is_directory(spec->spill_directory))
+        return cli_tool_fail(call, status, "cannot start %s: no directory \"%s\" to spill to", name,
+                             spec->spill_directory);
+    if (status == TR_ENOSYS && spec->cpu_percent_max > 0)
+        return cli_tool_fail(call, status,
+                             "cannot start %s: \"cpu_percent_max\" needs a cgroup with the "
+                             "controller cpu, see `toolring doctor`",
+                             name);
     return cli_tool_fail(call, status, "cannot start %s: %s", name,
                          status > -4096 ? cli_errno_text(-status, room) : tr_error_message(status));
 }
 
-int cli_command_run(tr_call *call, const tr_process_spec *spec, const char *name)
+/* Whether the reader, which would have to read the orders to the program, waits for its end. */
+static bool is_inline(const tr_call *call, const struct cli_tools *tools)
+{
+    const struct cli_call *known = tr_call_user(call); /* there as long as the call runs */
+    return tools->is_inline || known->is_inline;
+}
+
+int cli_command_run(tr_call *call, struct cli_tools *tools, tr_process_spec *spec, const char *name)
 {
     tr_process_result result;
+    struct cli_input input;
+    bool entered = false;
+    if ((spec->flags & TR_PROCESS_OPEN_INPUT) != 0) {
+        if (is_inline(call, tools))
+            return cli_tool_fail(call, TR_EINVAL,
+                                 "\"keep_input_open\" needs a call that is not inline: nobody "
+                                 "could write");
+        entered = cli_inputs_enter(&tools->inputs, &input, tr_call_task(call));
+        if (!entered)
+            spec->flags &= ~TR_PROCESS_OPEN_INPUT;
+    }
     int status = tr_process(call, spec, &result);
+    if (entered)
+        cli_inputs_leave(&tools->inputs, &input);
     if (status < 0)
         return not_started(call, spec, name, status);
     status = finish(call, &result);

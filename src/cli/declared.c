@@ -11,59 +11,16 @@
  */
 #include "declared.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "input.h"
+#include "tools.h"
 
 enum {
     ARGUMENTS_MAX = 4096
 };
-
-/* tr_config.output_bytes_max, at most */
-#define OUTPUT_BYTES_MAX (UINT64_C(1) << 30)
-
-void cli_environment_done(char **environment)
-{
-    for (size_t index = 0; environment != NULL && environment[index] != NULL; index++)
-        free(environment[index]);
-    free(environment);
-}
-
-bool cli_environment_read(json_t *object, char ***ret_environment, struct cli_fault *ret_fault)
-{
-    const char *name;
-    json_t *value;
-    size_t count = 0;
-    *ret_environment = NULL;
-    if (object == NULL)
-        return true;
-    if (!json_is_object(object))
-        return cli_fault_set(ret_fault, "\"env\" must be an object");
-    *ret_environment = calloc(json_object_size(object) + 1, sizeof(**ret_environment));
-    if (*ret_environment == NULL)
-        return cli_fault_set(ret_fault, "out of memory");
-    json_object_foreach(object, name, value)
-    {
-        const char *string = json_string_value(value);
-        if (name[0] == '\0' || strchr(name, '=') != NULL)
-            return cli_fault_set(ret_fault, "\"env\": \"%.64s\" is no name of a variable", name);
-        if (string == NULL ? !json_is_null(value) : strlen(string) != json_string_length(value))
-            return cli_fault_set(
-                ret_fault, "\"env\": \"%.64s\" must be null or a string without zero bytes", name);
-        char *entry = NULL;
-        if (string == NULL)
-            entry = strdup(name);
-        else if (asprintf(&entry, "%s=%s", name, string) < 0)
-            entry = NULL;
-        if (entry == NULL)
-            return cli_fault_set(ret_fault, "out of memory");
-        (*ret_environment)[count++] = entry;
-    }
-    return true;
-}
 
 static bool read_name(struct cli_declared *declared, const json_t *entry,
                       struct cli_fault *ret_fault)
@@ -126,29 +83,25 @@ static bool gather_fields(struct cli_declared *declared, struct cli_fault *ret_f
 bool cli_declared_read(struct cli_declared *declared, json_t *entry, const char *directory,
                        struct cli_fault *ret_fault)
 {
-    static const char *const known[] = {
-        "name", "argv", "route", "timeout_ms",       "delivery", "continue",
-        "cwd",  "env",  "stdin", "output_max_bytes", NULL};
-    const char *cwd, *input;
+    static const char *const known[] = {"name",       "argv",     "stdin",    "route",
+                                        "timeout_ms", "delivery", "continue", CLI_PROCESS_MEMBERS,
+                                        NULL};
+    const char *input;
     *declared = (struct cli_declared){.options = TR_OPTIONS_INIT};
     if (!json_is_object(entry))
         return cli_fault_set(ret_fault, "must be an object");
     if (!read_name(declared, entry, ret_fault) || !cli_members_check(entry, known, ret_fault) ||
         !read_argv(declared, json_object_get(entry, "argv"), ret_fault) ||
         !cli_options_read(entry, &declared->options, ret_fault) ||
-        !cli_member_number(entry, "output_max_bytes", 1, OUTPUT_BYTES_MAX,
-                           &declared->options.output_bytes_max, ret_fault) ||
-        !cli_member_string(entry, "cwd", SIZE_MAX, &cwd, ret_fault) ||
-        !cli_member_string(entry, "stdin", SIZE_MAX, &input, ret_fault) ||
-        !cli_environment_read(json_object_get(entry, "env"), &declared->environment, ret_fault))
+        !cli_process_read(entry, directory, &declared->process, ret_fault) ||
+        !cli_member_string(entry, "stdin", SIZE_MAX, &input, ret_fault))
         return false;
+    if ((declared->process.spec.flags & TR_PROCESS_OPEN_INPUT) != 0 &&
+        declared->options.route == TR_ROUTE_INLINE)
+        return cli_fault_set(ret_fault, "\"keep_input_open\" needs another \"route\" than "
+                                        "\"inline\": nobody could write");
     if (input != NULL && !cli_template_parse(&declared->input, input, ret_fault))
         return false;
-    if (cwd != NULL || directory != NULL) {
-        declared->directory = cwd != NULL ? cli_path_join(directory, cwd) : strdup(directory);
-        if (declared->directory == NULL)
-            return cli_fault_set(ret_fault, "out of memory");
-    }
     return gather_fields(declared, ret_fault);
 }
 
@@ -159,8 +112,7 @@ void cli_declared_done(struct cli_declared *declared)
     free(declared->argv);
     cli_template_done(&declared->input);
     free(declared->fields);
-    cli_environment_done(declared->environment);
-    free(declared->directory);
+    cli_process_done(&declared->process);
     free(declared->name);
     *declared = (struct cli_declared){0};
 }
@@ -188,7 +140,7 @@ static bool fill(const struct cli_declared *declared, const json_t *input, struc
 static int run(tr_call *call, const struct cli_declared *declared, const struct cli_text *text,
                const size_t *offsets)
 {
-    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    tr_process_spec spec = declared->process.spec;
     const char **argv = calloc(declared->argv_count + 1, sizeof(*argv));
     if (argv == NULL)
         return cli_tool_fail(call, TR_ENOMEM, "out of memory");
@@ -196,10 +148,8 @@ static int run(tr_call *call, const struct cli_declared *declared, const struct 
         argv[index] = text->data + offsets[index];
     size_t input_at = offsets[declared->argv_count];
     spec.argv = argv;
-    spec.directory = declared->directory;
-    spec.environment = (const char *const *)declared->environment;
     spec.input = (tr_bytes){text->data + input_at, text->size - input_at};
-    int status = cli_command_run(call, &spec, argv[0]);
+    int status = cli_command_run(call, declared->tools, &spec, argv[0]);
     free(argv);
     return status;
 }

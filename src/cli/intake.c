@@ -105,6 +105,8 @@ static bool enter_and_launch(struct cli_run *run, const struct cli_order *order,
                              session);
     if (status < 0)
         return refusal(status, fault);
+    call->abilities = cli_tools_abilities(&run->tools, request->tool, order->input);
+    call->is_inline = order->options.route == TR_ROUTE_INLINE;
     return launch(run, call, request, fault);
 }
 
@@ -139,8 +141,8 @@ static bool do_call(struct cli_run *run, const struct cli_order *order, uint64_t
 /* Cancels or detaches. A call that has ended is left alone: the line came too late, that is all. */
 static bool do_task(struct cli_run *run, const struct cli_order *order, struct cli_fault *fault)
 {
-    tr_task_id task = 0;
-    switch (cli_book_find(&run->book, order->session, order->call_id, &task)) {
+    struct cli_target target;
+    switch (cli_book_find(&run->book, order->session, order->call_id, &target)) {
     case CLI_FOUND_NONE:
         return cli_fault_set(fault, "no call \"%s\" is known", order->call_id);
     case CLI_FOUND_ENDED:
@@ -150,9 +152,9 @@ static bool do_task(struct cli_run *run, const struct cli_order *order, struct c
     }
     /* TR_ENOENT and TR_EALREADY say that it has ended (or is background) by now. */
     if (order->op == CLI_OP_CANCEL)
-        (void)tr_task_cancel(run->manager, task, "cancelled by the input");
+        (void)tr_task_cancel(run->manager, target.task, "cancelled by the input");
     else
-        (void)tr_task_detach(run->manager, task);
+        (void)tr_task_detach(run->manager, target.task);
     return true;
 }
 
@@ -172,6 +174,11 @@ static bool carry_out(struct cli_run *run, const struct cli_order *order, uint64
     case CLI_OP_CANCEL:
     case CLI_OP_DETACH:
         return do_task(run, order, fault);
+    case CLI_OP_INPUT:
+    case CLI_OP_SIGNAL:
+    case CLI_OP_RESIZE:
+    case CLI_OP_OUTPUT:
+        return cli_steer(run, order, fault);
     case CLI_OP_PAUSE:
         cli_book_pause(&run->book, order->pause_ms);
         return true;
@@ -225,4 +232,5 @@ void cli_intake(struct cli_run *run, int fd)
         }
     }
     cli_lines_done(&lines);
+    cli_steer_close_inputs(run);
 }

@@ -14,9 +14,20 @@
  */
 #include "order.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "text.h"
+
+enum {
+    OUTPUT_BYTES_LEAST = 4, /* a whole UTF-8 character */
+    OUTPUT_BYTES_DEFAULT = 64 * 1024,
+    OUTPUT_BYTES_MOST = 1024 * 1024,
+    PROGRAM_WAIT_MS = 10000
+};
 
 bool cli_fault_set(struct cli_fault *fault, const char *format, ...)
 {
@@ -85,6 +96,60 @@ static int word_index(const char *word, const char *const *words)
     return -1;
 }
 
+bool cli_member_bool(const json_t *object, const char *name, bool *ret_value,
+                     struct cli_fault *ret_fault)
+{
+    const json_t *value = json_object_get(object, name);
+    if (value == NULL)
+        return true;
+    if (!json_is_boolean(value))
+        return cli_fault_set(ret_fault, "\"%s\" must be true or false", name);
+    *ret_value = json_is_true(value);
+    return true;
+}
+
+bool cli_member_word(const json_t *object, const char *name, const char *const *words,
+                     size_t *ret_index, struct cli_fault *ret_fault)
+{
+    char list[128] = "";
+    const json_t *value = json_object_get(object, name);
+    if (value == NULL)
+        return true;
+    int index = json_is_string(value) ? word_index(json_string_value(value), words) : -1;
+    if (index >= 0) {
+        *ret_index = (size_t)index;
+        return true;
+    }
+    for (size_t word = 0; words[word] != NULL; word++) {
+        const char *between = word == 0 ? "" : words[word + 1] != NULL ? ", " : " or ";
+        size_t used = strlen(list);
+        (void)snprintf(list + used, sizeof(list) - used, "%s\"%s\"", between, words[word]);
+    }
+    return cli_fault_set(ret_fault, "\"%s\" must be %s", name, list);
+}
+
+bool cli_member_base64(const json_t *object, const char *name, char **ret_bytes, size_t *ret_size,
+                       struct cli_fault *ret_fault)
+{
+    const json_t *value = json_object_get(object, name);
+    *ret_bytes = NULL;
+    *ret_size = 0;
+    if (value == NULL)
+        return true;
+    if (!json_is_string(value))
+        return cli_fault_set(ret_fault, "\"%s\" must be a string of base64", name);
+    size_t size = json_string_length(value);
+    char *bytes = malloc(size / 4 * 3 + 1);
+    if (bytes == NULL)
+        return cli_fault_set(ret_fault, "out of memory");
+    if (!cli_base64_read(json_string_value(value), size, bytes, ret_size)) {
+        free(bytes);
+        return cli_fault_set(ret_fault, "\"%s\" must be a string of base64, padded with =", name);
+    }
+    *ret_bytes = bytes;
+    return true;
+}
+
 static bool read_route(const json_t *route, tr_options *options, struct cli_fault *ret_fault)
 {
     static const char *const words[] = {"inline", "foreground", "background", NULL};
@@ -115,26 +180,16 @@ bool cli_options_read(const json_t *object, tr_options *options, struct cli_faul
 {
     static const char *const deliveries[] = {"to_loop", "manual", NULL};
     static const char *const continues[] = {"notify", "request", NULL};
-    const char *word;
     uint64_t timeout_ms = 0;
-    if (!read_route(json_object_get(object, "route"), options, ret_fault))
+    size_t delivery = SIZE_MAX, continuation = SIZE_MAX;
+    if (!read_route(json_object_get(object, "route"), options, ret_fault) ||
+        !cli_member_word(object, "delivery", deliveries, &delivery, ret_fault) ||
+        !cli_member_word(object, "continue", continues, &continuation, ret_fault))
         return false;
-    if (!cli_member_string(object, "delivery", SIZE_MAX, &word, ret_fault))
-        return false;
-    if (word != NULL) {
-        int index = word_index(word, deliveries);
-        if (index < 0)
-            return cli_fault_set(ret_fault, "\"delivery\" must be \"to_loop\" or \"manual\"");
-        options->delivery = index == 0 ? TR_DELIVERY_TO_LOOP : TR_DELIVERY_MANUAL;
-    }
-    if (!cli_member_string(object, "continue", SIZE_MAX, &word, ret_fault))
-        return false;
-    if (word != NULL) {
-        int index = word_index(word, continues);
-        if (index < 0)
-            return cli_fault_set(ret_fault, "\"continue\" must be \"notify\" or \"request\"");
-        options->continuation = index == 0 ? TR_CONTINUE_NOTIFY : TR_CONTINUE_REQUEST;
-    }
+    if (delivery != SIZE_MAX)
+        options->delivery = delivery == 0 ? TR_DELIVERY_TO_LOOP : TR_DELIVERY_MANUAL;
+    if (continuation != SIZE_MAX)
+        options->continuation = continuation == 0 ? TR_CONTINUE_NOTIFY : TR_CONTINUE_REQUEST;
     if (!cli_member_number(object, "timeout_ms", 1, CLI_MILLISECONDS_MAX, &timeout_ms, ret_fault))
         return false;
     if (timeout_ms > 0)
@@ -163,9 +218,97 @@ static bool read_call(struct cli_order *order, struct cli_fault *ret_fault)
            cli_options_read(order->root, &order->options, ret_fault);
 }
 
+static bool read_input(struct cli_order *order, struct cli_fault *ret_fault)
+{
+    const json_t *data = json_object_get(order->root, "data");
+    size_t size;
+    if (!cli_member_bool(order->root, "close", &order->close, ret_fault) ||
+        !cli_member_base64(order->root, "data_base64", &order->decoded, &size, ret_fault))
+        return false;
+    if (data != NULL && !json_is_string(data))
+        return cli_fault_set(ret_fault, "\"data\" must be a string");
+    if (data != NULL && order->decoded != NULL)
+        return cli_fault_set(ret_fault, "\"data\" and \"data_base64\" exclude each other");
+    if (data == NULL && order->decoded == NULL && !order->close)
+        return cli_fault_set(ret_fault, "\"data\", \"data_base64\" or \"close\" must be given");
+    if (order->decoded != NULL)
+        order->data = (tr_bytes){order->decoded, size};
+    else if (data != NULL)
+        order->data = (tr_bytes){json_string_value(data), json_string_length(data)};
+    return true;
+}
+
+/* A signal by its number or its name, with "SIG" or without. */
+static bool read_signal(struct cli_order *order, struct cli_fault *ret_fault)
+{
+    const json_t *value = json_object_get(order->root, "signal");
+    if (value == NULL)
+        return cli_fault_set(ret_fault, "\"signal\" is missing");
+    if (json_is_integer(value)) {
+        json_int_t number = json_integer_value(value);
+        order->signal_number = number >= 1 && number <= SIGRTMAX ? (int)number : 0;
+    } else if (json_is_string(value)) {
+        const char *name = json_string_value(value);
+        name += strncmp(name, "SIG", 3) == 0 ? 3 : 0;
+        for (int number = 1; number < NSIG && order->signal_number == 0; number++) {
+            const char *abbreviation = sigabbrev_np(number);
+            if (abbreviation != NULL && strcmp(abbreviation, name) == 0)
+                order->signal_number = number;
+        }
+    }
+    return order->signal_number > 0 ||
+           cli_fault_set(ret_fault, "\"signal\" must be a signal's name or its number, 1 to %d",
+                         SIGRTMAX);
+}
+
+static bool read_resize(struct cli_order *order, struct cli_fault *ret_fault)
+{
+    uint64_t rows = 0, columns = 0;
+    if (!cli_member_number(order->root, "rows", 1, UINT16_MAX, &rows, ret_fault) ||
+        !cli_member_number(order->root, "columns", 1, UINT16_MAX, &columns, ret_fault))
+        return false;
+    if (rows == 0 || columns == 0)
+        return cli_fault_set(ret_fault, "\"rows\" and \"columns\" must be given");
+    order->rows = (uint16_t)rows;
+    order->columns = (uint16_t)columns;
+    return true;
+}
+
+static bool read_output(struct cli_order *order, struct cli_fault *ret_fault)
+{
+    static const char *const streams[] = {"stdout", "stderr", NULL};
+    size_t stream = 0;
+    order->bytes_max = OUTPUT_BYTES_DEFAULT;
+    if (!cli_member_word(order->root, "stream", streams, &stream, ret_fault) ||
+        !cli_member_number(order->root, "cursor", 0, INT64_MAX, &order->cursor, ret_fault) ||
+        !cli_member_number(order->root, "bytes_max", OUTPUT_BYTES_LEAST, OUTPUT_BYTES_MOST,
+                           &order->bytes_max, ret_fault))
+        return false;
+    order->stream = stream == 0 ? TR_STREAM_OUT : TR_STREAM_ERROR;
+    return true;
+}
+
+/* The orders to a call. */
+static bool read_for_call(struct cli_order *order, struct cli_fault *ret_fault)
+{
+    order->timeout_ms = PROGRAM_WAIT_MS;
+    if (order->call_id == NULL)
+        return cli_fault_set(ret_fault, "\"call_id\" is missing");
+    if (!cli_member_number(order->root, "timeout_ms", 0, CLI_MILLISECONDS_MAX, &order->timeout_ms,
+                           ret_fault))
+        return false;
+    if (order->op == CLI_OP_INPUT)
+        return read_input(order, ret_fault);
+    if (order->op == CLI_OP_SIGNAL)
+        return read_signal(order, ret_fault);
+    if (order->op == CLI_OP_RESIZE)
+        return read_resize(order, ret_fault);
+    return order->op != CLI_OP_OUTPUT || read_output(order, ret_fault);
+}
+
 /* The ops: their words, and the members each may have beside "op". */
-static const char *const op_words[] = {"call",   "wait",  "interrupt", "cancel",
-                                       "detach", "pause", "idle",      NULL};
+static const char *const op_words[] = {"call", "wait",  "interrupt", "cancel", "detach", "pause",
+                                       "idle", "input", "signal",    "resize", "output", NULL};
 static const char *const call_members[] = {"op",       "session",    "turn",     "call_id",
                                            "tool",     "input",      "route",    "delivery",
                                            "continue", "timeout_ms", "metadata", NULL};
@@ -173,9 +316,17 @@ static const char *const turn_members[] = {"op", "session", "turn", NULL};
 static const char *const task_members[] = {"op", "session", "call_id", NULL};
 static const char *const pause_members[] = {"op", "ms", NULL};
 static const char *const idle_members[] = {"op", NULL};
-static const char *const *const members_of[] = {call_members, turn_members, turn_members,
-                                                task_members, task_members, pause_members,
-                                                idle_members};
+static const char *const input_members[] = {"op",          "session", "call_id",    "data",
+                                            "data_base64", "close",   "timeout_ms", NULL};
+static const char *const signal_members[] = {"op",     "session",    "call_id",
+                                             "signal", "timeout_ms", NULL};
+static const char *const resize_members[] = {"op",      "session",    "call_id", "rows",
+                                             "columns", "timeout_ms", NULL};
+static const char *const output_members[] = {"op",     "session",   "call_id", "stream",
+                                             "cursor", "bytes_max", NULL};
+static const char *const *const members_of[] = {
+    call_members, turn_members,  turn_members,   task_members,   task_members,  pause_members,
+    idle_members, input_members, signal_members, resize_members, output_members};
 
 static bool read_op(struct cli_order *order, struct cli_fault *ret_fault)
 {
@@ -219,7 +370,11 @@ bool cli_order_read(const char *line, size_t size, struct cli_order *ret_order,
         return read_call(ret_order, ret_fault);
     case CLI_OP_CANCEL:
     case CLI_OP_DETACH:
-        return ret_order->call_id != NULL || cli_fault_set(ret_fault, "\"call_id\" is missing");
+    case CLI_OP_INPUT:
+    case CLI_OP_SIGNAL:
+    case CLI_OP_RESIZE:
+    case CLI_OP_OUTPUT:
+        return read_for_call(ret_order, ret_fault);
     case CLI_OP_PAUSE:
         if (json_object_get(root, "ms") == NULL)
             return cli_fault_set(ret_fault, "\"ms\" is missing");
@@ -236,5 +391,6 @@ bool cli_order_read(const char *line, size_t size, struct cli_order *ret_order,
 void cli_order_done(struct cli_order *order)
 {
     json_decref(order->root);
+    free(order->decoded);
     *order = (struct cli_order){0};
 }

@@ -5,6 +5,7 @@
 #define CLI_ORDER_H
 
 #include <jansson.h>
+#include <toolring/stream.h>
 #include <toolring/types.h>
 
 /** What a line asks for. */
@@ -16,6 +17,10 @@ enum cli_op {
     CLI_OP_DETACH,
     CLI_OP_PAUSE,
     CLI_OP_IDLE,
+    CLI_OP_INPUT,
+    CLI_OP_SIGNAL,
+    CLI_OP_RESIZE,
+    CLI_OP_OUTPUT,
 };
 
 /** Why something written by the user cannot be used. */
@@ -37,6 +42,16 @@ struct cli_order {
     json_t *metadata;    /**< CALL: an object, NULL if none was given */
     tr_options options;  /**< CALL: route, delivery, continuation, total timeout */
     uint64_t pause_ms;   /**< PAUSE */
+    uint64_t timeout_ms; /**< INPUT, SIGNAL, RESIZE: how long to wait for the program */
+    tr_bytes data;       /**< INPUT: what to write, may be empty */
+    char *decoded;       /**< INPUT: `data`, if it came as base64; to be freed */
+    bool close;          /**< INPUT: nothing will follow */
+    int signal_number;   /**< SIGNAL */
+    uint16_t rows;       /**< RESIZE */
+    uint16_t columns;    /**< RESIZE */
+    tr_stream stream;    /**< OUTPUT: which one */
+    uint64_t cursor;     /**< OUTPUT: offset of the first byte wanted */
+    uint64_t bytes_max;  /**< OUTPUT: most bytes wanted */
 };
 
 /** Reads a line. Returns true, or false with the fault; either way cli_order_done is due. */
@@ -67,6 +82,21 @@ bool cli_member_string(const json_t *object, const char *name, size_t size_max,
  *  Returns false with the fault; *ret_number is untouched if there is no such member. */
 bool cli_member_number(const json_t *object, const char *name, uint64_t least, uint64_t most,
                        uint64_t *ret_number, struct cli_fault *ret_fault);
+
+/** Reads an optional member that is true or false. Returns false with the fault; *ret_value is
+ *  untouched if there is no such member. */
+bool cli_member_bool(const json_t *object, const char *name, bool *ret_value,
+                     struct cli_fault *ret_fault);
+
+/** Reads an optional member that is one of the NULL-ended `words`. Returns false with the fault;
+ *  *ret_index is untouched if there is no such member. */
+bool cli_member_word(const json_t *object, const char *name, const char *const *words,
+                     size_t *ret_index, struct cli_fault *ret_fault);
+
+/** Reads an optional member that is bytes as base64. Returns false with the fault; *ret_bytes is
+ *  NULL if there is no such member, else memory to be freed. */
+bool cli_member_base64(const json_t *object, const char *name, char **ret_bytes, size_t *ret_size,
+                       struct cli_fault *ret_fault);
 
 /** Longest duration a user may write, in milliseconds: 2^40, about 35 years. */
 #define CLI_MILLISECONDS_MAX (UINT64_C(1) << 40)

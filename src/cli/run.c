@@ -56,7 +56,11 @@ static int open_manager(struct cli_run *run)
 {
     char message[MESSAGE_ROOM] = "";
     tr_config config = TR_CONFIG_INIT;
-    config.flags = run->arguments.no_threads ? TR_MANAGER_INLINE : 0;
+    config.flags = (run->arguments.no_threads ? TR_MANAGER_INLINE : 0) |
+                   (run->arguments.group_only ? TR_MANAGER_NO_CGROUP : 0) |
+                   (run->arguments.subreaper ? TR_MANAGER_SUBREAPER : 0);
+    config.cgroup_path = run->arguments.cgroup;
+    run->tools.is_inline = run->arguments.no_threads;
     config.workers = run->arguments.workers;
     config.tasks_max = run->arguments.tasks_max;
     /* A call that awaits waits for a stack before it is accepted; a child refused for want of room
@@ -168,6 +172,7 @@ int cli_run(int argument_count, char **arguments)
         return CLI_EXIT_ENGINE;
     }
     int fd = STDIN_FILENO;
+    cli_inputs_init(&run->tools.inputs);
     int status = cli_arguments_read(argument_count, arguments, &run->arguments);
     bool over = status != 0 || run->arguments.help;
     if (!over && run->arguments.file != NULL) {

@@ -13,6 +13,7 @@
 #include <toolring.h>
 
 #include "book.h"
+#include "order.h"
 #include "output.h"
 #include "tally.h"
 #include "tools.h"
@@ -33,6 +34,9 @@ struct cli_arguments {
     bool events;            /**< write event lines */
     bool quiet;             /**< no status line, no summary */
     bool no_threads;        /**< inline manager */
+    const char *cgroup;     /**< where the trees of programs go; NULL: where the engine finds */
+    bool group_only;        /**< no cgroup */
+    bool subreaper;         /**< where there is no cgroup, search for what programs left behind */
     bool help;              /**< show the help and nothing else */
     uint32_t workers;       /**< 0: the engine's default */
     uint32_t tasks_max;     /**< 0: the engine's default */
@@ -89,6 +93,14 @@ void cli_control_close(struct cli_control *control);
 
 /** Reads orders from `fd` and carries them out, to the end of the stream or of the run. */
 void cli_intake(struct cli_run *run, int fd);
+
+/** Carries out an order to a program: input, signal, resize, output. Returns false with the fault.
+ *  May sleep until the program is there or takes its input, up to the order's timeout. */
+bool cli_steer(struct cli_run *run, const struct cli_order *order, struct cli_fault *fault);
+
+/** No order will come any more: closes the inputs that are kept open. Sleeps until each of them is
+ *  closed or the run is stopped. */
+void cli_steer_close_inputs(struct cli_run *run);
 
 /** Thread of the writer: `run` is a struct cli_run. Ends when the manager is closed and empty. */
 void *cli_results_thread(void *run);

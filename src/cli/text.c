@@ -23,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 enum {
     TEXT_ROOM_MIN = 256,
     TEXT_FORMAT_MAX = 1024,
@@ -244,8 +246,6 @@ size_t cli_text_string(struct cli_text *text, const void *data, size_t size)
 
 void cli_text_base64(struct cli_text *text, const void *data, size_t size)
 {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const unsigned char *bytes = data;
     if (!cli_text_reserve(text, size / 3 * 4 + 6))
         return;
@@ -263,4 +263,35 @@ void cli_text_base64(struct cli_text *text, const void *data, size_t size)
         cli_text_bytes(text, quad, sizeof(quad));
     }
     cli_text_bytes(text, "\"", 1);
+}
+
+bool cli_base64_read(const char *string, size_t size, char *bytes, size_t *ret_size)
+{
+    size_t padding = 0, used = 0;
+    if (size % 4 != 0)
+        return false;
+    while (padding < 2 && padding < size && string[size - 1 - padding] == '=')
+        padding++;
+    for (size_t at = 0; at < size; at += 4) {
+        uint32_t group = 0;
+        for (size_t index = 0; index < 4; index++) {
+            const char *letter = NULL;
+            if (at + index < size - padding)
+                letter = memchr(letters, string[at + index], sizeof(letters) - 1);
+            else
+                letter = letters; /* padding counts as zero bits */
+            if (letter == NULL)
+                return false;
+            group = group << 6 | (uint32_t)(letter - letters);
+        }
+        bytes[used++] = (char)(group >> 16 & 0xff);
+        bytes[used++] = (char)(group >> 8 & 0xff);
+        bytes[used++] = (char)(group & 0xff);
+    }
+    /* Bits that no byte takes must be zero: one text for one sequence of bytes. */
+    for (size_t index = 0; index < padding; index++)
+        if (bytes[--used] != 0)
+            return false;
+    *ret_size = used;
+    return true;
 }

@@ -64,6 +64,10 @@ size_t cli_text_string(struct cli_text *text, const void *data, size_t size);
 /** Appends bytes as a JSON string of base64. */
 void cli_text_base64(struct cli_text *text, const void *data, size_t size);
 
+/** Reads base64 (RFC 4648, section 4: padded, nothing else between) into `bytes`, which has room
+ *  for three bytes per four characters. Returns whether it is any. */
+bool cli_base64_read(const char *string, size_t size, char *bytes, size_t *ret_size);
+
 /** Length of the valid UTF-8 sequence at the start of `data`, 0 if it is none. */
 size_t cli_utf8_length(const unsigned char *data, size_t size);
 

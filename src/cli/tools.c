@@ -33,6 +33,7 @@ static const struct {
 };
 
 enum {
+    SHELL = 0,
     BUILTINS = sizeof(builtins) / sizeof(builtins[0])
 };
 
@@ -64,6 +65,7 @@ static bool read_entry(struct cli_tools *tools, const char *path, json_t *list, 
             cli_say("%s: tool %zu: %s", path, index + 1, fault.message);
         return false;
     }
+    declared->tools = tools;
     for (size_t other = 0; other < BUILTINS + index; other++) {
         const char *name =
             other < BUILTINS ? builtins[other].name : tools->declared[other - BUILTINS].name;
@@ -126,7 +128,7 @@ int cli_tools_register(struct cli_tools *tools, tr_manager *manager, const char 
             tool.name = builtins[index].name;
             tool.function = builtins[index].function;
             tool.flags = builtins[index].flags;
-            tool.context = tools->directory;
+            tool.context = index == SHELL ? (void *)tools : tools->directory;
         } else {
             struct cli_declared *declared = &tools->declared[index - BUILTINS];
             tool.name = declared->name;
@@ -135,13 +137,48 @@ int cli_tools_register(struct cli_tools *tools, tr_manager *manager, const char 
             tool.context = declared;
             tool.options = declared->options;
         }
-        int status = tr_tool_register(manager, &tool, NULL);
+        tr_tool_id id;
+        int status = tr_tool_register(manager, &tool, &id);
         if (status < 0) {
             *ret_name = tool.name;
             return status;
         }
+        if (index == SHELL)
+            tools->shell = id;
+        else if (index >= BUILTINS)
+            tools->declared[index - BUILTINS].id = id;
     }
     return 0;
+}
+
+/* The declared tool of an id, or NULL. They are registered one after the other, and so are their
+ * ids. */
+static const struct cli_declared *declared_of(const struct cli_tools *tools, tr_tool_id tool)
+{
+    if (tools->declared_count == 0 || tool < tools->declared[0].id)
+        return NULL;
+    size_t index = tool - tools->declared[0].id;
+    return index < tools->declared_count && tools->declared[index].id == tool
+               ? &tools->declared[index]
+               : NULL;
+}
+
+unsigned cli_tools_abilities(const struct cli_tools *tools, tr_tool_id tool, const json_t *input)
+{
+    uint32_t flags = 0;
+    if (tool == tools->shell) {
+        const json_t *terminal = json_object_get(input, "terminal");
+        flags |=
+            json_is_true(json_object_get(input, "keep_input_open")) ? TR_PROCESS_OPEN_INPUT : 0;
+        flags |= json_is_true(terminal) || json_is_object(terminal) ? TR_PROCESS_TERMINAL : 0;
+    } else {
+        const struct cli_declared *declared = declared_of(tools, tool);
+        if (declared == NULL)
+            return 0;
+        flags = declared->process.spec.flags;
+    }
+    return CLI_CAN_RUN | ((flags & TR_PROCESS_OPEN_INPUT) != 0 ? CLI_CAN_INPUT : 0) |
+           ((flags & TR_PROCESS_TERMINAL) != 0 ? CLI_CAN_RESIZE : 0);
 }
 
 void cli_tools_done(struct cli_tools *tools)

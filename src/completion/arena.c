@@ -140,6 +140,16 @@ int tr__arena_take_slow(struct tr__arena *arena, struct tr__arena_producer *prod
 
 int tr__arena_block(struct tr__arena *arena, size_t size, struct tr__arena_ref *ret)
 {
+    int error = tr__arena_block_apart(arena, size, ret);
+    if (error == 0) {
+        tr__arena_count(arena, ret);
+    }
+    return error;
+}
+
+int tr__arena_block_apart(struct tr__arena *arena, size_t size, struct tr__arena_ref *ret)
+{
+    (void)arena; /* it is the arena's from its counting on */
     TR_ASSERT(size <= UINT32_MAX / 2);
     if (size == 0) {
         *ret = (struct tr__arena_ref){0};
@@ -150,12 +160,25 @@ int tr__arena_block(struct tr__arena *arena, size_t size, struct tr__arena_ref *
         return TR_ENOMEM;
     }
     block->origin.kind = TR__ARENA_BLOCK;
-    block->origin.capacity = (uint32_t)size;
-    count_up(arena, size);
+    block->origin.capacity = 0;
     ret->data = block->data;
     ret->origin = &block->origin;
     ret->size = (uint32_t)size;
     return 0;
+}
+
+void tr__arena_count(struct tr__arena *arena, const struct tr__arena_ref *ref)
+{
+    if (ref->origin != NULL) {
+        TR_ASSERT(ref->origin->kind == TR__ARENA_BLOCK && ref->origin->capacity == 0);
+        ref->origin->capacity = ref->size;
+        count_up(arena, ref->size);
+    }
+}
+
+void tr__arena_look(struct tr__arena *arena)
+{
+    (void)tr__fetch_add_acq_rel(&arena->bytes_used, UINT64_C(0)); /* pairs with count_down */
 }
 
 int tr__arena_adopt(struct tr__arena *arena, void *data, size_t size, tr_release_function release,
@@ -328,6 +351,7 @@ static void count_up(struct tr__arena *arena, uint64_t bytes)
 
 static void count_down(struct tr__arena *arena, uint64_t bytes)
 {
-    uint64_t before = tr__fetch_sub_relaxed(&arena->bytes_used, bytes); /* as count_up */
+    /* acq_rel: the act of parts/gate, for launches that wait for room. */
+    uint64_t before = tr__fetch_sub_acq_rel(&arena->bytes_used, bytes);
     TR_ASSERT(before >= bytes);
 }

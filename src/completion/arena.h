@@ -139,6 +139,14 @@ static inline int tr__arena_take(struct tr__arena *arena, struct tr__arena_produ
 /* Any thread. A block of its own for `size` bytes. Returns 0 or TR_ENOMEM. */
 int tr__arena_block(struct tr__arena *arena, size_t size, struct tr__arena_ref *ret);
 
+/* The same, but it is counted only with tr__arena_count: the inputs of calls that were not accepted
+ * yet would otherwise take each other's room. */
+int tr__arena_block_apart(struct tr__arena *arena, size_t size, struct tr__arena_ref *ret);
+void tr__arena_count(struct tr__arena *arena, const struct tr__arena_ref *ref);
+
+/* A look at bytes_used by read-modify-write, for who waits for room (parts/gate). */
+void tr__arena_look(struct tr__arena *arena);
+
 /* Any thread. Describes the caller's buffer; `release` runs when the ref is given. With a NULL
  * `release` nothing is counted and nothing allocated. Returns 0, or TR_ENOMEM: the buffer stays the
  * caller's and `release` is not called. */

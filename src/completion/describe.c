@@ -22,7 +22,7 @@ static enum tr_state state_of(struct tr__task *task, uint64_t word)
         return TR_STATE_QUEUED;
     case TR__TASK_RUNNING: {
         /* relaxed: a look; it may wait or run again the next moment. */
-        uint32_t wake = tr__load_relaxed(&task->wake);
+        uint8_t wake = tr__load_relaxed(&task->wake);
         return wake == TR__WAKE_FIBER || wake == TR__WAKE_THREAD ? TR_STATE_WAITING
                                                                  : TR_STATE_RUNNING;
     }

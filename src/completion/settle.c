@@ -16,7 +16,7 @@
  *     closed turn. The late discarder checks the home's id under the lane's lock, since the home
  *     may be another by then. Items in a drain queue are sorted out by its consumer (batch.c).
  *  4. Result memory and reason are freed when the host's hold goes; what the function may still
- *     read (input) when the last hold goes.
+ *     read (input) or has left (attachment, hooks) when the last hold goes.
  *
  * Complexity: O(1), one exchange on the channel, no lock, no allocation but for a reason text.
  * Lines touched: task lines 0 and 1, the turn's read-mostly line, the channel's tail.
@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "completion/describe.h"
+#include "completion/hooks.h"
 
 static tr_event_type terminal_event(uint64_t word)
 {
@@ -74,10 +75,10 @@ static char *copy_reason(const char *reason)
 /* Where an item goes, fixed before the push: afterwards the task and its home may be gone. */
 struct way {
     struct tr__inbox *out;
-    struct tr__inbox *own;   /* the home's: `out` unless it is bound to a queue */
-    tr__atomic_u32 *closed;  /* the home's flag, in type-stable memory */
-    const uint64_t *home_id; /* and its id */
-    uint64_t id;             /* as it was before the push */
+    struct tr__inbox *own;  /* the home's: `out` unless it is bound to a queue */
+    tr__atomic_u32 *closed; /* the home's flag, in type-stable memory */
+    tr__atomic_u64 *life;   /* and its id */
+    uint64_t id;            /* as it was before the push */
     struct tr__lane *lane;
     uint32_t channel;
 };
@@ -89,7 +90,7 @@ static struct way way_of(struct tr__completion *completion, struct tr__turn *tur
     /* relaxed: fixed while the home has tasks */
     struct tr__lane *lane = &completion->registry.lanes[tr__load_relaxed(&turn->lane)];
     if (to_turn || !tr__word_is_background(word)) {
-        struct way way = {turn->out, &turn->updates, &turn->closed,  &turn->id,
+        struct way way = {turn->out, &turn->updates, &turn->closed,  &turn->life,
                           turn->id,  lane,           TR_CHANNEL_TURN};
         return way;
     }
@@ -97,7 +98,7 @@ static struct way way_of(struct tr__completion *completion, struct tr__turn *tur
     struct way way = {manual ? session->ready_out : session->loop_out,
                       manual ? &session->ready : &session->loop,
                       &session->discarded,
-                      &session->id,
+                      &session->life,
                       session->id,
                       lane,
                       manual ? TR_CHANNEL_READY : TR_CHANNEL_LOOP};
@@ -115,7 +116,8 @@ static void push(struct tr__completion *completion, struct tr__tally tally, stru
     /* The home may have been freed and opened again since the push: under its lane's lock its id
      * tells. */
     tr__lane_lock(way->lane);
-    if (*way->home_id == way->id && tr__load_relaxed(way->closed) != 0) {
+    /* relaxed: in its own life it was written under this lock; another's is another number. */
+    if (tr__load_relaxed(way->life) == way->id && tr__load_relaxed(way->closed) != 0) {
         tr__settle_discard(completion, tally, way->own);
     }
     tr__lane_unlock(way->lane);
@@ -205,25 +207,44 @@ static void free_result(struct tr__completion *completion, struct tr__task *task
 
 static void free_inputs(struct tr__completion *completion, struct tr__task *task)
 {
-    if ((task->flags & TR__TASK_FLAG_INPUT_BORROWED) != 0) {
+    unsigned flags = tr__load_relaxed(&task->flags); /* the last hold is gone: nobody else's */
+    if ((flags & TR__TASK_FLAG_INPUT_BORROWED) != 0) {
         struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
         cold->input_release(cold->input_context, task->input, task->input_size);
     }
-    if ((task->flags & TR__TASK_FLAG_IN_BLOCK) != 0) {
+    if ((flags & TR__TASK_FLAG_IN_BLOCK) != 0) {
         struct tr__arena_ref ref = {task->in, (struct tr__arena_origin *)task->in_origin, 0};
         tr__arena_give(&completion->arena, &ref);
     }
-    task->flags = 0;
+    if ((flags & TR__TASK_FLAG_ATTACHED) != 0) {
+        struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+        cold->attachment->drop(cold->attachment);
+        cold->attachment = NULL;
+    }
+    tr__store_relaxed(&task->flags, (uint8_t)0); /* published by the recycling */
 }
 
-/* The canceller's, if the task had ended before it was left: nobody else is here any more. */
-static void free_stop_reason(struct tr__completion *completion, struct tr__task *task)
+/* The canceller's reason, if the task had ended before it was left, and the function's hooks: nobody
+ * else is here any more. */
+static void free_cold(struct tr__completion *completion, struct tr__task *task)
 {
-    if ((tr__task_word(task) & TR__TASK_COOPERATIVE) != 0) {
-        struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+    uint64_t word = tr__task_word(task);
+    struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
+    if ((word & TR__TASK_COLD) != 0) {
+        /* acquire: pairs with the store at making. NULL is what the next life finds. */
+        tr__hooks_free((struct tr__hooks *)tr__exchange_acquire(&cold->hooks, (void *)NULL));
+    }
+    if ((word & TR__TASK_COOPERATIVE) != 0) {
         /* acquire: pairs with engine/cancel. */
         tr__memory_give(tr__exchange_acquire(&cold->stop_reason, (void *)NULL));
     }
+}
+
+/* Nobody has a hold any more: frees what the function could still read. */
+static void free_rest(struct tr__completion *completion, struct tr__task *task)
+{
+    free_cold(completion, task);
+    free_inputs(completion, task);
 }
 
 void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, uint64_t hold)
@@ -232,11 +253,10 @@ void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, u
         free_result(completion, task);
     }
     if (tr__task_drop(task, hold)) {
-        free_stop_reason(completion, task);
-        free_inputs(completion, task);
+        free_rest(completion, task);
         tr__registry_recycle(&completion->registry, task);
     } else if ((hold & TR__TASK_HOLD_RESULT) != 0) {
-        tr__gate_open(&completion->registry.room); /* not the slot, but its result's bytes */
+        tr__room_open(&completion->registry.room); /* not the slot, but its result's bytes */
     }
 }
 
@@ -252,7 +272,7 @@ void tr__settle_bury(struct tr__completion *completion)
         if ((word & TR__TASK_HOLD_RESULT) != 0) {
             free_result(completion, task);
         }
-        free_stop_reason(completion, task);
+        free_cold(completion, task);
         free_inputs(completion, task);
     }
 }
@@ -275,6 +295,80 @@ void tr__settle_release(struct tr__completion *completion, struct tr__item *item
     tr__memory_give(TR__CONTAINER_OF(item, struct tr__approval, item));
 }
 
+/* Ended tasks of one lane, on their way back together. */
+#define RUN_MAX 64u
+
+void tr__settle_release_all(struct tr__completion *completion, struct tr__item **items,
+                            size_t count)
+{
+    struct tr__registry *registry = &completion->registry;
+    struct tr__task *run[RUN_MAX];
+    unsigned length = 0;
+    uint8_t lane = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (items[i]->type != TR_ITEM_RESOLUTION) {
+            tr__settle_release(completion, items[i]);
+            continue;
+        }
+        struct tr__task *task = TR__CONTAINER_OF(items[i], struct tr__task, done);
+        uint8_t its = tr__load_relaxed(&task->lane); /* ours, by its hold */
+        free_result(completion, task);
+        if (!tr__task_drop(task, TR__TASK_HOLD_RESULT)) {
+            tr__room_open(&registry->room); /* not the slot, but its result's bytes */
+            continue;
+        }
+        free_rest(completion, task);
+        if (length == RUN_MAX || (length > 0 && its != lane)) {
+            tr__registry_recycle_many(registry, run, length);
+            length = 0;
+        }
+        lane = its;
+        run[length++] = task;
+    }
+    if (length > 0) {
+        tr__registry_recycle_many(registry, run, length);
+    }
+}
+
+bool tr__settle_is_pending(struct tr__completion *completion, const struct tr__approval *approval)
+{
+    struct tr__task *task = tr__registry_task(&completion->registry, approval->task);
+    uint64_t word = task == NULL ? 0 : tr__task_word(task);
+    return task != NULL && TR__WORD_GENERATION(word) == TR__ID_GENERATION(approval->task) &&
+           tr__word_state(word) == TR__TASK_APPROVAL && tr__word_is_background(word) &&
+           /* relaxed: one that was given since has brought a request of its own. */
+           tr__load_relaxed(&tr__registry_cold(&completion->registry, task)->approvals) ==
+               approval->approvals;
+}
+
+/* Under the lane's lock, which keeps an unended task's session. */
+static bool forward(struct tr__completion *completion, struct tr__approval *approval)
+{
+    struct tr__registry *registry = &completion->registry;
+    struct tr__slot *slot = tr__slots_find(&registry->sessions, approval->session);
+    struct tr__session *session = (struct tr__session *)(void *)slot;
+    if (session == NULL || tr__load_relaxed(&session->discarded) != 0 || /* written under it */
+        !tr__settle_is_pending(completion, approval)) {
+        return false;
+    }
+    bool manual = (tr__task_word(tr__registry_task(registry, approval->task)) & TR__TASK_MANUAL) != 0;
+    approval->kind = TR_KIND_BACKGROUND;
+    approval->item.channel = manual ? TR_CHANNEL_READY : TR_CHANNEL_LOOP;
+    tr__inbox_push(manual ? session->ready_out : session->loop_out, &approval->item.node);
+    return true;
+}
+
+bool tr__settle_forward(struct tr__completion *completion, struct tr__approval *approval)
+{
+    struct tr__lane *lane = NULL;
+    if (tr__registry_lock_session(&completion->registry, approval->session, &lane) == NULL) {
+        return false;
+    }
+    bool forwarded = forward(completion, approval);
+    tr__lane_unlock(lane);
+    return forwarded;
+}
+
 void tr__settle_discard(struct tr__completion *completion, struct tr__tally tally,
                         struct tr__inbox *inbox)
 {
@@ -285,6 +379,10 @@ void tr__settle_discard(struct tr__completion *completion, struct tr__tally tall
     struct tr__mpsc_node *node = NULL;
     while ((node = tr__inbox_pop(inbox)) != NULL) {
         struct tr__item *item = TR__CONTAINER_OF(node, struct tr__item, node);
+        if (item->type == TR_ITEM_APPROVAL && item->channel == TR_CHANNEL_TURN &&
+            forward(completion, TR__CONTAINER_OF(item, struct tr__approval, item))) {
+            continue; /* its task was detached and still waits */
+        }
         if (item->type == TR_ITEM_RESOLUTION) {
             tr__tally_add(tally, TR__COUNT_DISCARDED, 1);
         }

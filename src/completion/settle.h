@@ -60,8 +60,19 @@ void tr__settle_bury(struct tr__completion *completion);
 /* Host: an item is done with. */
 void tr__settle_release(struct tr__completion *completion, struct tr__item *item);
 
+/* Host: the same for a whole batch; slots of one lane go back together. */
+void tr__settle_release_all(struct tr__completion *completion, struct tr__item **items,
+                            size_t count);
+
+/* Whether an approval request is still waited for, by a task that lives on in the background. */
+bool tr__settle_is_pending(struct tr__completion *completion, const struct tr__approval *approval);
+
+/* Without any lock, but with the token of a queue: a request of a turn that is gone. If it is still
+ * pending it goes to the channel of its session, where the task's resolution will go; true then. */
+bool tr__settle_forward(struct tr__completion *completion, struct tr__approval *approval);
+
 /* Under the lane's lock, of a home marked closed: discards what is in an inbox of its own. Waits
- * out a consumer that is about to leave. */
+ * out a consumer that is about to leave. Approval requests that are still pending are forwarded. */
 void tr__settle_discard(struct tr__completion *completion, struct tr__tally tally,
                         struct tr__inbox *inbox);
 

@@ -151,6 +151,7 @@ static void fill_session(struct tr__session *session, uint32_t lane, char *label
     tr__store_relaxed(&session->closed, 0u);
     tr__store_relaxed(&session->discarded, 0u);
     session->turns = 1;
+    session->takers = 0;
     session->first = NULL;
     session->orphans_lost = false;
     session->queue = queue;
@@ -177,11 +178,7 @@ int tr__registry_open_session(struct tr__registry *registry, const tr_session_op
     uint32_t opened = tr__fetch_add_relaxed(&registry->next_lane, 1u);
     struct tr__lane *lane = &registry->lanes[opened % TR__LANES];
     struct tr__slot *slot = NULL;
-    for (int attempt = 0; attempt < 2 && slot == NULL && error == 0; attempt++) {
-        if (attempt > 0 && !tr__registry_rebalance(registry, lane, TR__TAG_SESSION)) {
-            error = TR_ELIMIT;
-            break;
-        }
+    do {
         tr__lane_lock(lane);
         if (tr__load_relaxed(&registry->closing) != 0) { /* written under this lock */
             error = TR_ECLOSED;
@@ -192,12 +189,14 @@ int tr__registry_open_session(struct tr__registry *registry, const tr_session_op
             struct tr__session *session = (struct tr__session *)(void *)slot;
             fill_session(session, opened % TR__LANES, label, options, opened);
             session->id = tr__slots_id(&registry->sessions, slot);
+            tr__store_relaxed(&session->life, session->id); /* a number: equal or not */
             lane->sessions_used++;
             open_word(slot);
             *ret_session = session->id;
         }
         tr__lane_unlock(lane);
-    }
+    } while (slot == NULL && error == 0 &&
+             tr__registry_rebalance(registry, lane, TR__TAG_SESSION));
     if (slot == NULL) {
         tr__memory_give(label);
         return error < 0 ? error : TR_ELIMIT;
@@ -306,6 +305,7 @@ static int try_open_turn(struct tr__registry *registry, tr_session_id id, char *
         struct tr__turn *turn = (struct tr__turn *)(void *)slot;
         fill_turn(turn, session, label, options);
         turn->id = tr__slots_id(&registry->turns, slot);
+        tr__store_relaxed(&turn->life, turn->id); /* a number: equal or not */
         lane->turns_used++;
         open_word(slot);
         *ret_turn = turn->id;
@@ -323,17 +323,13 @@ int tr__registry_open_turn(struct tr__registry *registry, tr_session_id session,
         return error;
     }
     struct tr__lane *lane = NULL;
-    error = try_open_turn(registry, session, label, options, &lane, ret_turn);
-    if (error == TR_EAGAIN) {
-        error = tr__registry_rebalance(registry, lane, TR__TAG_TURN)
-                    ? try_open_turn(registry, session, label, options, &lane, ret_turn)
-                    : TR_ELIMIT;
-        error = error == TR_EAGAIN ? TR_ELIMIT : error;
-    }
+    do {
+        error = try_open_turn(registry, session, label, options, &lane, ret_turn);
+    } while (error == TR_EAGAIN && tr__registry_rebalance(registry, lane, TR__TAG_TURN));
     if (error < 0) {
         tr__memory_give(label);
     }
-    return error;
+    return error == TR_EAGAIN ? TR_ELIMIT : error;
 }
 
 /* Whose roster is being swept. */

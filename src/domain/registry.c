@@ -11,6 +11,10 @@
  *  3. Lock order: never two lanes at once.
  *  4. A released task is on its lane's `returned` stack until that lane reclaims; until then it
  *     still counts in its turn's `tasks`.
+ *  5. A free slot is in some lane at every moment that lane's lock is free: it moves to another
+ *     under the lock of the one it leaves, and `moves` is counted there. So whoever has looked into
+ *     every lane in vain, and finds `moves` as it was, has missed none: one that left a lane behind
+ *     its back was in the other lane before it looked there.
  *
  * Complexity: taking and recycling O(1) amortised; rebalance O(lanes), only when a lane has run
  * dry. Shared per call: the lane's lock line (launchers of that lane only). With more cores,
@@ -28,6 +32,16 @@
 #include "base/assert.h"
 #include "base/memory.h"
 #include "domain/homes.h"
+
+/* Slots moved to another lane at a time. */
+#define MOVE_MAX TR__SLOTS_CHUNK
+
+/* Of each lane's slots, those at hand that are known without being touched: 64 KiB of address space
+ * a lane, committed as deep as it is used. */
+#define LANE_STACK 16384u
+#define STACKS_BYTES (TR__LANES * (size_t)LANE_STACK * sizeof(uint32_t))
+/* How many takes ahead a record is fetched: by then it is there, and not yet gone again. */
+#define TAKES_AHEAD 4u
 
 static int init_slots(struct tr__registry *registry, const struct tr__registry_config *config)
 {
@@ -48,10 +62,13 @@ static int init_slots(struct tr__registry *registry, const struct tr__registry_c
     }
     registry->cold_bytes = ((size_t)config->tasks_max + 1) * sizeof(struct tr__cold);
     registry->cold = (struct tr__cold *)tr__memory_reserve(registry->cold_bytes);
-    if (registry->cold != NULL) {
+    registry->stacks = (uint32_t *)tr__memory_reserve(STACKS_BYTES);
+    if (registry->cold != NULL && registry->stacks != NULL) {
         return 0;
     }
     error = TR_ENOMEM;
+    tr__memory_unreserve(registry->stacks, STACKS_BYTES);
+    tr__memory_unreserve(registry->cold, registry->cold_bytes);
     tr__slots_done(&registry->sessions);
 free_turns:
     tr__slots_done(&registry->turns);
@@ -72,11 +89,12 @@ int tr__registry_init(struct tr__registry *registry, const struct tr__registry_c
         tr__toolbox_done(&registry->toolbox);
         return error;
     }
-    tr__gate_init(&registry->room);
+    tr__room_init(&registry->room);
     for (uint32_t i = 0; i < TR__LANES; i++) {
         struct tr__lane *lane = &registry->lanes[i];
         (void)pthread_mutex_init(&lane->lock, NULL); /* a default mutex: cannot fail on Linux */
         tr__slots_cache_init(&lane->tasks);
+        tr__slots_cache_stack(&lane->tasks, registry->stacks + (size_t)i * LANE_STACK, LANE_STACK);
         tr__slots_cache_init(&lane->turns);
         tr__slots_cache_init(&lane->sessions);
         lane->random = i * UINT32_C(2654435761) + 1;
@@ -97,9 +115,11 @@ static void done_homes(struct tr__registry *registry)
 void tr__registry_done(struct tr__registry *registry)
 {
     done_homes(registry);
+    tr__room_done(&registry->room);
     for (uint32_t i = 0; i < TR__LANES; i++) {
         (void)pthread_mutex_destroy(&registry->lanes[i].lock); /* nobody holds it */
     }
+    tr__memory_unreserve(registry->stacks, STACKS_BYTES);
     tr__memory_unreserve(registry->cold, registry->cold_bytes);
     tr__slots_done(&registry->sessions);
     tr__slots_done(&registry->turns);
@@ -140,6 +160,12 @@ void tr__registry_reclaim(struct tr__registry *registry, struct tr__lane *lane)
 
 struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr__lane *lane)
 {
+    char *ahead = (char *)tr__slots_ahead(&registry->tasks, &lane->tasks, TAKES_AHEAD);
+    if (ahead != NULL) { /* what a launch writes of a record */
+        __builtin_prefetch(ahead, 1);
+        __builtin_prefetch(ahead + TR_CACHE_LINE, 1);
+        __builtin_prefetch(ahead + 2 * TR_CACHE_LINE, 1);
+    }
     struct tr__slot *slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
     if (slot == NULL) {
         tr__registry_reclaim(registry, lane);
@@ -178,13 +204,41 @@ static struct tr__slots_cache *cache_of(struct tr__lane *lane, uint32_t kind)
                                   : &lane->sessions;
 }
 
-/* Moves half of what `from` has at hand to `to`; both caches stay consistent without a second lock
- * because giving needs none. */
+/* Slots that `cache` can hand out without asking anybody. */
+static uint32_t at_hand(const struct tr__slots_cache *cache)
+{
+    return cache->count + cache->stacked + (cache->fresh_end - cache->fresh_next);
+}
+
+/* Under the lock of the lane `from` is in: moves half of what it has at hand to `to`, which needs no
+ * lock for being given slots. */
+static unsigned move(struct tr__slots *slots, struct tr__slots_cache *from,
+                     struct tr__slots_cache *to)
+{
+    unsigned want = at_hand(from) / 2 + 1;
+    unsigned moved = 0;
+    struct tr__slot *first = NULL;
+    struct tr__slot *last = NULL;
+    struct tr__slot *slot = NULL;
+    want = want < MOVE_MAX ? want : MOVE_MAX;
+    while (moved < want && (slot = tr__slots_take_local(slots, from)) != NULL) {
+        tr__store_relaxed(&slot->link, first == NULL ? 0u : first->index); /* ours alone */
+        first = slot;
+        last = last == NULL ? slot : last;
+        moved++;
+    }
+    if (moved > 0) {
+        tr__slots_give_chain(slots, to, first, last, moved);
+    }
+    return moved;
+}
+
+/* Brings what can be spared of `from` to `to`. How many `to` has of it. */
 static unsigned share(struct tr__registry *registry, struct tr__lane *from, struct tr__lane *to,
                       uint32_t kind)
 {
     struct tr__slots *slots = slots_of(registry, kind);
-    unsigned moved = 0;
+    unsigned count = 0;
     tr__lane_lock(from);
     /* Sees every slot returned before, also against a launcher that waits for room: a look by
      * read-modify-write, as parts/gate asks for. */
@@ -193,36 +247,79 @@ static unsigned share(struct tr__registry *registry, struct tr__lane *from, stru
     if (kind != TR__TAG_TASK) {
         (void)tr__slots_reclaim(slots, cache_of(from, kind), NULL, NULL);
     }
-    if (from != to) {
-        unsigned want = cache_of(from, kind)->count / 2 + 1;
-        struct tr__slot *slot = NULL;
-        while (moved < want && (slot = tr__slots_take_local(slots, cache_of(from, kind))) != NULL) {
-            tr__slots_give(slots, cache_of(to, kind), slot);
-            moved++;
-        }
+    if (from == to) {
+        count = at_hand(cache_of(from, kind));
     } else {
-        moved = cache_of(from, kind)->count;
+        count = move(slots, cache_of(from, kind), cache_of(to, kind));
+    }
+    if (from != to && count > 0) {
+        /* release: whoever finds this lane emptied, under its lock, sees that slots have moved. */
+        (void)tr__fetch_add_release(&registry->moves, UINT64_C(1));
     }
     tr__lane_unlock(from);
-    return moved;
+    return count;
 }
 
 bool tr__registry_rebalance(struct tr__registry *registry, struct tr__lane *lane, uint32_t kind)
 {
     uint32_t self = (uint32_t)(lane - registry->lanes);
+    uint64_t before = tr__load_acquire(&registry->moves); /* invariant 5 */
     for (uint32_t i = 0; i < TR__LANES; i++) {
         struct tr__lane *from = &registry->lanes[(self + i) % TR__LANES];
         if (share(registry, from, lane, kind) > 0) {
             return true;
         }
     }
-    return false;
+    return tr__load_acquire(&registry->moves) != before;
 }
 
 void tr__registry_recycle(struct tr__registry *registry, struct tr__task *task)
 {
     struct tr__lane *lane = &registry->lanes[tr__load_relaxed(&task->lane)]; /* ours */
+    /* A hint, while the task still has a turn: whose watchers need to know. */
+    const struct tr__session *session =
+        tr__room_is_watched(&registry->room) ? task->turn->session : NULL;
     tr__slots_stale(&registry->tasks, &task->slot);
     tr__slots_give(&registry->tasks, &lane->tasks, &task->slot);
-    tr__gate_open(&registry->room);
+    tr__room_open(&registry->room);
+    if (tr__room_is_watched(&registry->room)) {
+        tr__room_tell_watches(&registry->room, session);
+    }
+}
+
+void tr__registry_recycle_many(struct tr__registry *registry, struct tr__task **tasks,
+                               unsigned count)
+{
+    TR_ASSERT(count > 0);
+    struct tr__lane *lane = &registry->lanes[tr__load_relaxed(&tasks[0]->lane)]; /* ours */
+    struct tr__slot *first = NULL;
+    struct tr__slot *last = NULL;
+    unsigned chained = 0;
+    bool locked = pthread_mutex_trylock(&lane->lock) == 0;
+    for (unsigned i = 0; i < count; i++) {
+        struct tr__slot *slot = &tasks[i]->slot;
+        tr__slots_stale(&registry->tasks, slot);
+        if (locked && tr__slot_is_good(slot)) {
+            account(slot, lane);
+            if (tr__slots_put(&lane->tasks, slot)) {
+                continue;
+            }
+        }
+        tr__store_relaxed(&slot->link,
+                          first == NULL ? 0u : first->index); /* published by the give */
+        last = last == NULL ? slot : last;
+        first = slot;
+        chained++;
+    }
+    if (locked) {
+        tr__lane_unlock(lane);
+    }
+    if (chained > 0) {
+        tr__slots_give_chain(&registry->tasks, &lane->tasks, first, last, chained);
+    }
+    /* acq_rel look of a launcher without room: its reclaim comes after ours, or it sees us */
+    tr__room_open(&registry->room);
+    if (tr__room_is_watched(&registry->room)) {
+        tr__room_tell_watches(&registry->room, NULL); /* of several sessions, perhaps */
+    }
 }

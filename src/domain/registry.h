@@ -18,10 +18,10 @@
 #include <toolring.h>
 
 #include "base/limits.h"
+#include "domain/room.h"
 #include "domain/task.h"
 #include "domain/toolbox.h"
 #include "domain/turn.h"
-#include "parts/gate.h"
 #include "parts/slots.h"
 
 struct tr__cold {
@@ -34,7 +34,8 @@ struct tr__cold {
     tr__atomic_u32 approvals;   /* given so far; approvers */
     tr__atomic_ptr wake_direct; /* executor of a function that blocks its thread; see engine/call */
     tr__atomic_u32 wake_done;   /* 1: its notifier has finished with it */
-    tr__atomic_u32 bytes_used;  /* tr__task_bytes_used, once DEFERRED; read without a hold */
+    struct tr__attachment *attachment; /* the function, under the lane's lock, when ATTACHED */
+    tr__atomic_ptr hooks; /* completion/hooks, or NULL; the function, until the last hold goes */
     tr__atomic_ptr
         stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
 };
@@ -61,10 +62,12 @@ struct tr__registry {
     struct tr__slots sessions;
     struct tr__cold *cold;
     size_t cold_bytes;
+    uint32_t *stacks; /* of the lanes' task caches, TR__LANE_STACK indices each */
     struct tr__toolbox toolbox;
     tr__atomic_u32 closing; /* intake has stopped; written once, under every lane's lock in turn */
     tr__atomic_u32 next_lane;
-    struct tr__gate room; /* waiting launches; opened when slots or bytes are given back */
+    tr__atomic_u64 moves; /* of slots between lanes; written under the lane's lock they left */
+    struct tr__room room; /* who waits for slots, fibers or bytes */
     struct tr__lane lanes[TR__LANES];
 };
 
@@ -102,12 +105,15 @@ void tr__registry_untake_task(struct tr__registry *registry, struct tr__lane *la
                               struct tr__task *task);
 
 /* Without any lock: brings slots of `kind` (a TR__TAG_…) that other lanes do not need to `lane`.
- * True if it may have some now. */
+ * True if it may have some now: try again, and again after that, until false: then no slot was free
+ * all the time. Each round that fails is another's success. */
 bool tr__registry_rebalance(struct tr__registry *registry, struct tr__lane *lane, uint32_t kind);
 
-/* Any thread, no lock: the task has ended and its last hold is gone. `first … last` are chained by
- * slot.link, all of one lane. */
+/* Any thread, any lock: the task has ended and its last hold is gone. */
 void tr__registry_recycle(struct tr__registry *registry, struct tr__task *task);
+/* The same for several tasks of one lane. Never waits for the lane's lock. */
+void tr__registry_recycle_many(struct tr__registry *registry, struct tr__task **tasks,
+                               unsigned count);
 
 /* Under the lane's lock: accounts for released tasks, and frees turns and sessions that this was
  * the last of. */

@@ -174,7 +174,7 @@ struct tr__step tr__task_finish(struct tr__task *task, enum tr_outcome outcome, 
     }
 }
 
-struct tr__step tr__task_defer(struct tr__task *task, bool publish)
+static struct tr__step defer(struct tr__task *task, uint64_t given_up, bool publish)
 {
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
@@ -193,11 +193,21 @@ struct tr__step tr__task_defer(struct tr__task *task, bool publish)
         }
         uint64_t next = stop ? publishing(ended(seen, TR_OUTCOME_CANCELLED), publish)
                              : with_state(seen, TR__TASK_DEFERRED);
-        next &= ~TR__TASK_HOLD_RUN;
+        next &= ~(stop ? TR__TASK_HOLD_RUN : given_up);
         if (swap(task, &seen, next)) {
             return step_of(stop ? TR__ACTION_SETTLE : TR__ACTION_NONE, seen, next);
         }
     }
+}
+
+struct tr__step tr__task_defer(struct tr__task *task, bool publish)
+{
+    return defer(task, TR__TASK_HOLD_RUN, publish);
+}
+
+struct tr__step tr__task_defer_here(struct tr__task *task, bool publish)
+{
+    return defer(task, 0, publish);
 }
 
 struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum tr_outcome outcome,
@@ -220,7 +230,7 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
         }
         publish = publish || (seen & TR__TASK_INLINE) != 0; /* see task.h */
         uint64_t next = publishing(ended(seen, outcome), publish);
-        next |= (seen & TR__TASK_HOLD_RUN) != 0 ? TR__TASK_FOREIGN : 0;
+        next |= tr__word_state(seen) == TR__TASK_RUNNING ? TR__TASK_FOREIGN : 0;
         if (swap(task, &seen, next)) {
             return step_of(TR__ACTION_SETTLE, seen, next);
         }
@@ -256,6 +266,7 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
         publish = publish || (seen & TR__TASK_INLINE) != 0; /* see task.h */
         uint64_t next = publishing(ended(seen | asked, TR_OUTCOME_CANCELLED), publish);
         next |= tr__word_state(seen) == TR__TASK_RUNNING ? TR__TASK_FOREIGN : 0;
+        next |= (seen & TR__TASK_COLD) != 0 ? TR__TASK_HOLD_STEER : 0;
         if (swap(task, &seen, next)) {
             return step_of(TR__ACTION_SETTLE, seen, next);
         }
@@ -340,6 +351,13 @@ struct tr__step tr__task_set_continue(struct tr__task *task, tr_task_id id, bool
 {
     return change(task, id, TR__TASK_REQUEST, request ? TR__TASK_REQUEST : 0, false,
                   TR__ACTION_NONE);
+}
+
+uint64_t tr__task_use_cold(struct tr__task *task)
+{
+    TR_ASSERT((tr__load_relaxed(&task->slot.word) & TR__TASK_HOLD_RUN) != 0);
+    /* acq_rel: publishes what was put there to whoever stops or ends the task from now on. */
+    return tr__fetch_or_acq_rel(&task->slot.word, TR__TASK_COLD);
 }
 
 bool tr__task_publish(struct tr__task *task, tr_task_id id)

@@ -35,7 +35,8 @@
  * any unended bg     attach           same, fg  tr__task_attach          host        ATTACHED
  *
  * Asking a cooperative task to stop takes HOLD_TIMER too: patience with it is bounded
- * (engine/deadline). `before` tells whether a timer was under way already.
+ * (engine/deadline). `before` tells whether a timer was under way already. A cancel that ends a
+ * task with COLD takes HOLD_STEER: there may be hooks to call (completion/hooks).
  *
  * "Cooperative" tasks are those whose function is told and trusted to stop: awaiting functions and
  * calls run in the launching thread. A function that merely waits for an op is RUNNING here;
@@ -43,11 +44,12 @@
  *
  * Holds. The slot is reused when the task has ended and no hold bit is left. Whoever clears the
  * last one recycles it:
- *   HOLD_RUN       a worker's inbox, a worker or a fiber has the task
+ *   HOLD_RUN       a worker's inbox, a worker or a fiber has the task; or a thread that waits in
+ *                  its launch for tr_finish
  *   HOLD_TIMER     its deadline op is under way (engine/deadline)
  *   HOLD_RESULT    its resolution was not released by the host
  *   HOLD_DETACH    its detach item was not released by the host
- *   HOLD_STEER     a canceller is still waking it
+ *   HOLD_STEER     a canceller is still waking it, or its cancel hooks are being called
  *   HOLD_ASK       a launcher or approver is asking for permission
  *   HOLD_LOOK      a snapshot is being copied (one at a time: under the lane's lock)
  *
@@ -108,7 +110,7 @@ enum tr__task_state {
 #define TR__TASK_LIFETIME_SHIFT 23
 #define TR__TASK_LIFETIME_MASK (UINT64_C(3) << TR__TASK_LIFETIME_SHIFT)
 #define TR__TASK_LOW (UINT64_C(1) << 25)  /* low priority */
-#define TR__TASK_COLD (UINT64_C(1) << 26) /* the cold record is in use */
+#define TR__TASK_COLD (UINT64_C(1) << 26) /* the cold record has more to look at: cap or hooks */
 #define TR__TASK_HOLD_ASK (UINT64_C(1) << 27)
 #define TR__TASK_HOLDS                                                                             \
     (TR__TASK_HOLD_RUN | TR__TASK_HOLD_TIMER | TR__TASK_HOLD_RESULT | TR__TASK_HOLD_DETACH |       \
@@ -134,15 +136,22 @@ enum tr__wake {
 #define TR__TASK_FLAG_IN_BLOCK 1u       /* `in` is a block of its own */
 #define TR__TASK_FLAG_INPUT_BORROWED 2u /* `input` is the host's, release it */
 #define TR__TASK_FLAG_ASKED 4u          /* it needed approval: the cold record counts them */
+#define TR__TASK_FLAG_ATTACHED 8u       /* the cold record has an attachment */
+
+/* What a task's function leaves with it until its slot is recycled (engine/live). */
+struct tr__attachment {
+    void (*drop)(struct tr__attachment *attachment);
+};
 
 /* Hot record: four cache lines. Line 0 is written by the launcher, then by the worker; line 1 by
  * whoever ends the task, then by the host; lines 2 and 3 carry bytes. */
 struct tr__task {
     TR__CACHE_ALIGNED struct tr__slot slot; /* the word: transitions; link, index: slots */
     struct tr__mpsc_node run;               /* worker inboxes; guarded by HOLD_RUN */
-    tr__atomic_u32 wake;                    /* enum tr__wake; the function and its notifiers */
-    tr__atomic_u8 seat; /* worker it ran on last; written by workers, read by notifiers */
-    tr__atomic_u8 lane; /* the launcher; read before the lane is locked */
+    tr__atomic_u8 wake;                     /* enum tr__wake; the function and its notifiers */
+    tr__atomic_u8 seat;       /* worker it ran on last; written by workers, read by notifiers */
+    tr__atomic_u8 lane;       /* the launcher; read before the lane is locked */
+    tr__atomic_u8 bytes_used; /* tr__task_bytes_used, once DEFERRED; read without a hold */
     uint16_t tool;
     void *frame; /* its tr_call while started; the worker */
     struct tr__turn *turn;
@@ -164,7 +173,7 @@ struct tr__task {
     uint32_t input_size;
     uint16_t metadata_size;
     uint8_t call_id_size;
-    uint8_t flags;
+    tr__atomic_u8 flags; /* TR__TASK_FLAG_…: the launcher; then the function, ATTACHED alone */
     unsigned char
         bytes[TR__TASK_BYTES]; /* what fits of call id, metadata, input; then the result */
 };
@@ -200,6 +209,8 @@ struct tr__step tr__task_deny(struct tr__task *task, tr_task_id id, bool publish
 struct tr__step tr__task_start(struct tr__task *task, bool publish);
 struct tr__step tr__task_finish(struct tr__task *task, enum tr_outcome outcome, bool publish);
 struct tr__step tr__task_defer(struct tr__task *task, bool publish);
+/* The same, but HOLD_RUN stays: the caller waits until somebody has ended the task. */
+struct tr__step tr__task_defer_here(struct tr__task *task, bool publish);
 struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum tr_outcome outcome,
                                      bool publish);
 struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeout, bool publish);
@@ -208,6 +219,9 @@ struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publi
 struct tr__step tr__task_attach(struct tr__task *task, tr_task_id id);
 struct tr__step tr__task_set_delivery(struct tr__task *task, tr_task_id id, bool manual);
 struct tr__step tr__task_set_continue(struct tr__task *task, tr_task_id id, bool request);
+/* The function's thread, after it has put something into the cold record: sets COLD. Returns the
+ * word before: without CANCEL, in a live state, every later end or cancel sees it. */
+uint64_t tr__task_use_cold(struct tr__task *task);
 /* Takes PUBLISHING for an event that is no transition (PROGRESS, OUTPUT, INPUT_REQUIRED); false if
  * the task has ended or the id is stale. */
 bool tr__task_publish(struct tr__task *task, tr_task_id id);
@@ -251,6 +265,12 @@ static inline enum tr_outcome tr__word_outcome(uint64_t word)
 static inline enum tr_lifetime tr__word_lifetime(uint64_t word)
 {
     return (enum tr_lifetime)((word & TR__TASK_LIFETIME_MASK) >> TR__TASK_LIFETIME_SHIFT);
+}
+
+/* Asked to stop, or ended by somebody else already. */
+static inline bool tr__word_is_stopped(uint64_t word)
+{
+    return (word & TR__TASK_CANCEL) != 0 || tr__word_state(word) == TR__TASK_ENDED;
 }
 
 static inline bool tr__word_is_background(uint64_t word)

@@ -12,6 +12,10 @@
  * of these updates, and the consumer has seen them all. So finishing a task touches no counter of
  * its turn.
  *
+ * An attach raises `launched` only if it succeeds, and marks it ATTACHING while it tries: whoever
+ * compares meanwhile waits for the answer (a few instructions away), so a failed attempt neither
+ * hides that the turn is idle nor needs to be told about.
+ *
  *   writer of launched: host, under the lane's lock        reader: the consumer
  *   writer of settled:  the consumer (token of `out`)       reader: the consumer, listings
  */
@@ -21,6 +25,7 @@
 #include <toolring/types.h>
 
 #include "base/atomic.h"
+#include "base/backoff.h"
 #include "domain/roster.h"
 #include "parts/inbox.h"
 #include "parts/slots.h"
@@ -32,10 +37,12 @@ struct tr_queue;
 struct tr__session {
     TR__CACHE_ALIGNED struct tr__slot slot;
     tr_session_id id;
+    tr__atomic_u64 life;        /* its id too, for who pushed and may be a life late (settle.c) */
     tr__atomic_u8 lane;         /* written at opening, read before the lane is locked */
     tr__atomic_u32 closed;      /* no launches, no turns */
     tr__atomic_u32 discarded;   /* resolutions are taken by nobody */
-    uint32_t turns;             /* turns whose slot is not gone, + 1 until closed */
+    uint32_t turns;             /* turns whose slot is not gone, + 1 until closed, + takers */
+    uint32_t takers;            /* threads that take from it: they have it pinned */
     struct tr__turn *first;     /* its turns, newest first */
     struct tr_queue *queue;     /* bound to it, or NULL */
     struct tr__inbox *loop_out; /* `loop`, or the queue's */
@@ -64,17 +71,26 @@ struct tr__turn {
     char *label;
     struct tr__roster foreground;
     struct tr__roster background;
+    tr__atomic_u64 life; /* its id too, for who pushed and may be a life late (settle.c) */
     tr__atomic_u64 launched;
     tr__atomic_u64 settled;
     struct tr__inbox updates;
 };
 
+/* A bit of `launched`: an attach is under way, and holds the lane's lock. */
+#define TR__TURN_ATTACHING (UINT64_C(1) << 63)
+
 /* Consumer: whether every foreground task of the turn has been accounted for. */
 static inline bool tr__turn_is_idle(const struct tr__turn *turn)
 {
-    /* seq_cst: pairs with the launcher's release (a launch seen here was published before), and is
-     * a waiter's last look before it sleeps, against an attach that takes its count back. */
-    return tr__load_seq_cst(&turn->launched) == tr__load_relaxed(&turn->settled);
+    unsigned spins = 0;
+    /* acquire: pairs with the launcher's release: a launch seen here was published before. */
+    uint64_t launched = tr__load_acquire(&turn->launched);
+    while ((launched & TR__TURN_ATTACHING) != 0) {
+        tr__backoff(&spins);
+        launched = tr__load_acquire(&turn->launched); /* pairs with the attach's last store */
+    }
+    return launched == tr__load_relaxed(&turn->settled);
 }
 
 /* Consumer: one foreground task has ended or stepped aside. */

@@ -12,6 +12,9 @@
  *     finds it suspended. Only the notifier that turned FIBER into NOTIFIED queues the task.
  *  3. A notifier that turned THREAD into NOTIFIED uses the sleeper's direct executor; the sleeper
  *     waits for `wake_done` before it goes on, so the executor lives.
+ *  4. A hook is added, then COLD is set; a canceller sets CANCEL (or ends the task), then looks for
+ *     COLD. Both are read-modify-writes of the state word: the canceller calls the hook, or the
+ *     function sees that it is too late and takes it back.
  *
  * Complexity: waiting costs one exchange and two fiber switches; being woken one push to a worker.
  */
@@ -103,25 +106,24 @@ static void wait_in_thread(struct tr_call *call)
     struct tr__direct *direct = direct_of(call);
     tr__store_relaxed(&cold->wake_done, 0u); /* published by the swap below */
     tr__store_relaxed(&cold->wake_direct, (void *)direct);
-    uint32_t seen = TR__WAKE_AWAKE;
+    uint8_t seen = TR__WAKE_AWAKE;
     /* acq_rel: publishes the executor to the notifier (invariant 3). */
-    if (!tr__cas_acq_rel(&task->wake, &seen, (uint32_t)TR__WAKE_THREAD)) {
-        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* invariant 1 */
+    if (!tr__cas_acq_rel(&task->wake, &seen, (uint8_t)TR__WAKE_THREAD)) {
+        (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* invariant 1 */
         return;
     }
-    int error = tr__direct_wait(direct, call->deadline_ns);
+    bool threaded = call->engine->config.threaded;
+    /* Woken, done or due: the caller looks again. */
+    (void)tr__direct_wait(direct, threaded ? TR_FOREVER : tr__vigil_next(call->engine->vigil));
     seen = TR__WAKE_THREAD;
-    if (!tr__cas_acq_rel(&task->wake, &seen, (uint32_t)TR__WAKE_AWAKE)) {
+    if (!tr__cas_acq_rel(&task->wake, &seen, (uint8_t)TR__WAKE_AWAKE)) {
         unsigned spins = 0;
         while (tr__load_acquire(&cold->wake_done) == 0) { /* invariant 3 */
             tr__backoff(&spins);
         }
-        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* invariant 1 */
+        (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* invariant 1 */
     }
-    if (error == TR_ETIMEDOUT) {
-        call->deadline_ns = TR_FOREVER;
-        (void)tr__cancel_task(call->engine, task, call->id, true, TR_ETIMEDOUT, NULL);
-    }
+    tr__engine_look(call->engine);
 }
 
 void tr__call_wait(struct tr_call *call)
@@ -136,7 +138,7 @@ void tr__call_wait(struct tr_call *call)
 void tr__call_notify(struct tr__engine *engine, struct tr__task *task)
 {
     /* acq_rel exchange, always: invariant 1. */
-    uint32_t before = tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_NOTIFIED);
+    uint8_t before = tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_NOTIFIED);
     if (before == TR__WAKE_FIBER) {
         uint64_t word = tr__task_word(task);
         /* relaxed: a hint where to run; any seat will do. */
@@ -177,9 +179,21 @@ uint64_t tr__call_cancel_grace_ns(const struct tr_call *call)
     return call->engine->config.cancel_grace_ns;
 }
 
+void tr__call_set_grace(struct tr_call *call, uint64_t grace_ns)
+{
+    if ((tr__task_word(call->task) & TR__TASK_COOPERATIVE) != 0) { /* others end at once */
+        tr__deadline_set_grace(call->engine, call->task, grace_ns);
+    }
+}
+
 tr_manager *tr__call_manager(const struct tr_call *call)
 {
     return call->engine->manager;
+}
+
+void tr__call_touch(struct tr_call *call, uint64_t now_ns)
+{
+    tr__store_relaxed(&cold_of(call->engine, call->task)->active_ns, now_ns); /* of its own */
 }
 
 void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current, uint64_t total)
@@ -188,11 +202,60 @@ void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current,
     struct tr__task *task = call->task;
     uint64_t now = tr__clock_now();
     tr__store_relaxed(&cold_of(engine, task)->active_ns, now); /* a value of its own */
-    if (!tr__engine_wanted(engine) || !tr__task_publish(task, call->id)) {
-        return;
+    if (tr__engine_wanted(engine) && tr__task_publish(task, call->id)) {
+        if (type == TR_EVENT_OUTPUT) {
+            call->outputs += 1;
+            total = call->outputs;
+        }
+        tr__describe_event(engine->completion, task, tr__task_word(task), type, now, current,
+                           total);
+        tr__task_published(task);
     }
-    tr__describe_event(engine->completion, task, tr__task_word(task), type, now, current, total);
-    tr__task_published(task);
+    tr__engine_look(engine);
+}
+
+int tr__call_hook(struct tr_call *call, tr_cancel_function function, void *context,
+                  tr_cancel_function release)
+{
+    struct tr__engine *engine = call->engine;
+    struct tr__task *task = call->task;
+    struct tr__cold *cold = cold_of(engine, task);
+    if (tr__call_is_cancelled(call)) {
+        return TR_ECANCELED;
+    }
+    int error = tr__herald_start(&engine->herald);
+    if (error < 0) {
+        return error == TR_ECLOSED ? TR_ECANCELED : error; /* closed: every call has ended */
+    }
+    if (!call->hooked) {
+        struct tr__hooks *made = tr__hooks_make(task);
+        if (made == NULL) {
+            return TR_ENOMEM;
+        }
+        if ((tr__task_word(task) & TR__TASK_COLD) == 0) {
+            cold->output_bytes_max = engine->config.output_bytes_max; /* COLD shows it too */
+        }
+        /* release: pairs with tr__hooks_of. Its last life's are gone: it is NULL (settle.c). */
+        tr__store_release(&cold->hooks, (void *)made);
+        call->hooked = true;
+    }
+    struct tr__hooks *hooks = tr__hooks_of(&engine->completion->registry, task);
+    error = tr__hooks_add(hooks, function, context, release);
+    /* In any case: from now on the record is freed with the task. Invariant 4. */
+    bool stopped = tr__word_is_stopped(tr__task_use_cold(task));
+    if (error == 0 && stopped && tr__hooks_remove(hooks, function, context) == 0) {
+        error = TR_ECANCELED; /* it has not been called, and will not be */
+    }
+    return error;
+}
+
+int tr__call_unhook(struct tr_call *call, tr_cancel_function function, void *context)
+{
+    if (!call->hooked) {
+        return TR_ENOENT;
+    }
+    struct tr__registry *registry = &call->engine->completion->registry;
+    return tr__hooks_remove(tr__hooks_of(registry, call->task), function, context);
 }
 
 /* The memory for a late result. In the slot only if the function has returned for good: DEFERRED
@@ -201,7 +264,7 @@ static int take_late(struct tr__engine *engine, struct tr__task *task, uint64_t 
                      struct tr__arena_ref *ret)
 {
     /* relaxed: published with DEFERRED. The task may be another by now: then the end is not won. */
-    size_t used = tr__load_relaxed(&cold_of(engine, task)->bytes_used) + TR__ARENA_ALIGN - 1u;
+    size_t used = tr__load_relaxed(&task->bytes_used) + TR__ARENA_ALIGN - 1u;
     used &= ~(size_t)(TR__ARENA_ALIGN - 1u);
     if (tr__word_state(word) == TR__TASK_DEFERRED && used + size <= TR__TASK_BYTES) {
         ret->data = task->bytes + used;
@@ -235,12 +298,19 @@ int tr__call_finish_late(tr_manager *manager, tr_task_id id, int status, const v
     struct tr__step step = tr__task_finish_late(task, id, outcome, tr__engine_wanted(engine));
     if (step.action != TR__ACTION_SETTLE) {
         tr__arena_give(&engine->completion->arena, &ref);
+        tr__room_open(&engine->completion->registry.room); /* of bytes, held for a moment */
         return step.action == TR__ACTION_ENOENT     ? TR_ENOENT
                : step.action == TR__ACTION_EALREADY ? TR_EALREADY
                                                     : TR_ESTATE;
     }
     if (ref.origin == NULL && size > 0) {
         memcpy(ref.data, data, size); /* the slot is ours: we won the end */
+    }
+    if ((step.word & TR__TASK_COLD) != 0) {
+        struct tr__hooks *hooks = tr__hooks_of(&engine->completion->registry, task);
+        if (hooks != NULL) {
+            tr__hooks_close(hooks, false); /* HOLD_RESULT is ours until it is settled */
+        }
     }
     task->result = ref.data;
     task->result_origin = ref.origin;

@@ -40,12 +40,17 @@ struct tr_call {
     struct tr__worker *worker; /* the thread it runs on; NULL: a host's */
     struct tr__fiber *fiber;   /* NULL: on the thread's own stack */
     bool direct_made;          /* thread mode: `direct` is in use, from the first op or wait on */
+    bool hooked;               /* it has registered hooks: to be closed when it has returned */
+    uint32_t outputs;          /* OUTPUT events published */
     struct tr__direct direct;
     struct tr__stack_node *finished; /* taken from `done`, oldest first; the function's own */
     struct tr__stack done; /* finished requests: struct tr__io; pushed by the ring, the spawner */
     uint32_t under_way;    /* requests started and not returned */
+    void *requests;        /* those, newest first: struct tr__io; valid while under_way is not 0 */
+    /* tools/io, with the first request: cancels all that are under way and waits for them. */
+    void (*take_back)(struct tr_call *call);
     int status;            /* what the function returned */
-    uint64_t deadline_ns;  /* without a ring: when the call times out; else TR_FOREVER */
+    bool lost; /* the engine lost something the function relied on: it fails as `lost` */
     struct tr__arena_ref result;   /* what was set last; origin NULL and data in the task: inline */
     struct tr__arena_ref reserved; /* tr_result_reserve */
 };
@@ -76,17 +81,26 @@ void tr__call_notify(struct tr__engine *engine, struct tr__task *task);
 /* Whether the call was asked to stop. */
 bool tr__call_is_cancelled(const struct tr_call *call);
 
+/* Registers a hook, or takes it back (tool.h). Tool thread. */
+int tr__call_hook(struct tr_call *call, tr_cancel_function function, void *context,
+                  tr_cancel_function release);
+int tr__call_unhook(struct tr_call *call, tr_cancel_function function, void *context);
+
 /* Bounds and defaults of the manager, for tools. */
 uint64_t tr__call_result_bytes_max(const struct tr_call *call);
 uint64_t tr__call_output_bytes_max(const struct tr_call *call);
 uint64_t tr__call_cancel_grace_ns(const struct tr_call *call);
+/* A stop may take the function so long: it is abandoned that much later, if it can be. */
+void tr__call_set_grace(struct tr_call *call, uint64_t grace_ns);
 
 /* The manager, for tr_call_defer. */
 tr_manager *tr__call_manager(const struct tr_call *call);
 /* tr_finish's way in: see toolring/tool.h. */
 int tr__call_finish_late(tr_manager *manager, tr_task_id task, int status, const void *data,
                          size_t size);
-/* Restarts the idle timeout; publishes PROGRESS or OUTPUT when there are readers. */
+/* Restarts the idle timeout. */
+void tr__call_touch(struct tr_call *call, uint64_t now_ns);
+/* The same; publishes PROGRESS or OUTPUT when there are readers. OUTPUT: `total` is their number. */
 void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current, uint64_t total);
 
 #endif

@@ -7,9 +7,10 @@
  * Invariants
  *  1. The state word decides: a queued, deferred or approval task, or a plain function, ends here
  *     and now; a cooperative function is asked once, by whoever sets CANCEL.
- *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification; then drops
- *     it.
- *  3. Patience is bounded: a cooperative function that has not ended after grace + abandon_wait is
+ *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification, hooks; then
+ *     it, or the herald when the last hook has returned, drops it.
+ *  3. Patience is bounded: a cooperative function that has not ended after grace (the manager's,
+ *     or a longer one the function has asked for) + abandon_wait is
  *     abandoned: its outcome is delivered and what it still returns is discarded.
  *
  * Complexity: O(1) per task; at most one message to the ring and one to a worker.
@@ -42,21 +43,32 @@ static void leave_reason(struct tr__cold *cold, const char *reason)
     }
 }
 
+/* Ends the canceller's work: HOLD_STEER goes, or becomes the herald's. Calls no hook itself: the
+ * caller may hold the lane's lock. */
+static void let_go(struct tr__engine *engine, struct tr__task *task, struct tr__step step)
+{
+    struct tr__hooks *hooks = NULL;
+    if ((step.word & TR__TASK_COLD) != 0) {
+        hooks = tr__hooks_of(&engine->completion->registry, task);
+    }
+    if (hooks != NULL && tr__hooks_fire(hooks)) {
+        tr__herald_post(&engine->herald, hooks);
+    } else {
+        tr__settle_drop(engine->completion, task, TR__TASK_HOLD_STEER);
+    }
+}
+
 static void steer(struct tr__engine *engine, struct tr__task *task, struct tr__step step,
                   const char *reason)
 {
     leave_reason(tr__registry_cold(&engine->completion->registry, task), reason);
-    if (engine->config.threaded) {
-        uint64_t patience =
-            tr__clock_after(engine->config.cancel_grace_ns, engine->config.abandon_wait_ns);
-        tr__deadline_abandon(engine, task, tr__clock_after(tr__clock_now(), patience),
-                             (step.before & TR__TASK_HOLD_TIMER) != 0);
-    } else {
-        /* No ring, so no patience to bound: the launching thread waits for the function anyway. */
-        tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
-    }
+    uint64_t grace = tr__deadline_grace(engine, task);
+    grace = grace > engine->config.cancel_grace_ns ? grace : engine->config.cancel_grace_ns;
+    uint64_t patience = tr__clock_after(grace, engine->config.abandon_wait_ns);
+    tr__deadline_abandon(engine, task, tr__clock_after(tr__clock_now(), patience),
+                         (step.before & TR__TASK_HOLD_TIMER) != 0);
     tr__call_notify(engine, task);
-    tr__settle_drop(engine->completion, task, TR__TASK_HOLD_STEER);
+    let_go(engine, task, step);
 }
 
 int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
@@ -70,10 +82,15 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
         return TR_EALREADY;
     case TR__ACTION_SETTLE:
         settle_now(engine, task, step, code, reason);
-        if (tr__word_state(step.before) == TR__TASK_RUNNING) {
+        if ((step.before & TR__TASK_HOLD_RUN) != 0 &&
+            tr__word_state(step.before) != TR__TASK_QUEUED) {
             /* Abandoned; but if it happens to wait in an op (a plain tool in tr_process) it can
-             * clean up. A wake of a slot already reused is spurious and harmless (call.h). */
+             * clean up. Or deferred, and its launcher waits. A wake of a slot already reused is
+             * spurious and harmless (call.h). */
             tr__call_notify(engine, task);
+        }
+        if ((step.word & TR__TASK_HOLD_STEER) != 0) {
+            let_go(engine, task, step);
         }
         return 0;
     case TR__ACTION_NOTIFY:

@@ -1,9 +1,9 @@
 /*
  * deadline.c: see deadline.h.
  *
- * Owner: the op: the ring. `due` runs on the ring thread; init and arm on the launching thread;
+ * Owner: the op: the ring, or the vigil of an inline manager. `due` runs on the ring thread; init and arm on the launching thread;
  * disarm on the ending thread; poke on a canceller's; look on any of these. Called by host, run.c,
- * cancel.c; calls ring, cancel, settle.
+ * cancel.c, vigil; calls ring or vigil, cancel, settle.
  *
  * Invariants
  *  1. Starting and cancelling the op happen inside BUSY; ARMED is set when the start is over. A
@@ -36,14 +36,23 @@ static uint64_t earlier(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The earliest moment at which anything may be due, given what is known now. */
-static uint64_t next_look(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+/* From when the times of running count. Before the start: with a ring as if it started now, which
+ * saves looking again at the start; without one there is no need. */
+static uint64_t started_at(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+{
+    if ((word & TR__TASK_STARTED) != 0) {
+        return tr__load_relaxed(&deadline->task->started_ns); /* published with STARTED */
+    }
+    return deadline->engine->config.threaded ? now : TR_FOREVER;
+}
+
+uint64_t tr__deadline_next(struct tr__deadline *deadline, uint64_t word, uint64_t now)
 {
     struct tr__task *task = deadline->task;
     struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
     enum tr__task_state state = tr__word_state(word);
     /* relaxed: values of their own; a stale one makes the timer look once more than needed. */
-    uint64_t started = (word & TR__TASK_STARTED) != 0 ? tr__load_relaxed(&task->started_ns) : now;
+    uint64_t started = started_at(deadline, word, now);
     uint64_t active = tr__load_relaxed(&cold->active_ns);
     active = active > started ? active : started;
     uint64_t next = tr__load_relaxed(&deadline->abandon_at_ns);
@@ -66,57 +75,68 @@ static uint64_t next_look(struct tr__deadline *deadline, uint64_t word, uint64_t
     return next;
 }
 
-static bool is_timed_out(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+/* When its timeouts end it, as known now. */
+static uint64_t times_out_at(struct tr__deadline *deadline, uint64_t word)
 {
     struct tr__task *task = deadline->task;
     struct tr__cold *cold = tr__registry_cold(&deadline->engine->completion->registry, task);
-    if (now >= deadline->total_at_ns) {
-        return true;
-    }
+    uint64_t at_ns = deadline->total_at_ns;
     if (tr__word_state(word) == TR__TASK_QUEUED) {
         uint64_t queued = tr__load_relaxed(&deadline->queued_at_ns); /* a value of its own */
-        return now >= tr__clock_after(queued, deadline->queue_ns);
+        return earlier(at_ns, tr__clock_after(queued, deadline->queue_ns));
     }
     if ((word & TR__TASK_STARTED) == 0) {
-        return false;
+        return at_ns;
     }
     uint64_t started = tr__load_relaxed(&task->started_ns); /* published with STARTED */
     uint64_t active = tr__load_relaxed(&cold->active_ns);   /* a value of its own */
     active = active > started ? active : started;
-    return now >= tr__clock_after(started, deadline->run_ns) ||
-           now >= tr__clock_after(active, deadline->idle_ns);
+    at_ns = earlier(at_ns, tr__clock_after(started, deadline->run_ns));
+    return earlier(at_ns, tr__clock_after(active, deadline->idle_ns));
 }
 
-/* Does what is due. */
-static void act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
+/* Asked to stop already: no other time matters. */
+static void lose_patience(struct tr__deadline *deadline, uint64_t now)
+{
+    if (now >= tr__load_relaxed(&deadline->abandon_at_ns)) { /* a value of its own */
+        tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
+        tr__cancel_abandon(deadline->engine, deadline->task, deadline->id);
+    }
+}
+
+/* In the order of the times, however late it is: who comes late makes up for what was due. */
+void tr__deadline_act(struct tr__deadline *deadline, uint64_t word, uint64_t now)
 {
     struct tr__engine *engine = deadline->engine;
     struct tr__task *task = deadline->task;
     if ((word & TR__TASK_CANCEL) != 0) {
-        if (now >= tr__load_relaxed(&deadline->abandon_at_ns)) { /* a value of its own */
-            tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
-            tr__cancel_abandon(engine, task, deadline->id);
-        }
+        lose_patience(deadline, now);
         return;
     }
-    if (is_timed_out(deadline, word, now)) {
-        (void)tr__cancel_task(engine, task, deadline->id, true, TR_ETIMEDOUT, NULL);
-        return; /* ended meanwhile, or asked to stop: both are fine */
+    uint64_t timeout_at = times_out_at(deadline, word);
+    uint64_t expire_at = TR_FOREVER;
+    if (tr__word_state(word) == TR__TASK_APPROVAL) {
+        expire_at = tr__load_relaxed(&deadline->expire_at_ns); /* a value of its own */
     }
-    if (now >= deadline->detach_at_ns) {
+    uint64_t end_at = earlier(timeout_at, expire_at);
+    if (now >= deadline->detach_at_ns && deadline->detach_at_ns <= end_at) {
         deadline->detach_at_ns = TR_FOREVER;
         struct tr__step step = tr__task_detach(task, deadline->id, tr__engine_wanted(engine));
         if (step.action == TR__ACTION_DETACHED) {
             tr__engine_detached(engine, task, step);
         }
     }
-    if (tr__word_state(word) == TR__TASK_APPROVAL &&
-        now >= tr__load_relaxed(&deadline->expire_at_ns)) {
-        struct tr__step step = tr__task_deny(task, deadline->id, tr__engine_wanted(engine));
-        if (step.action == TR__ACTION_SETTLE) {
-            tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, now, TR_EDENIED,
-                              "no approval in time");
-        }
+    if (now < end_at) {
+        return;
+    }
+    if (timeout_at <= expire_at) {
+        (void)tr__cancel_task(engine, task, deadline->id, true, TR_ETIMEDOUT, NULL);
+        return; /* ended meanwhile, or asked to stop: both are fine */
+    }
+    struct tr__step step = tr__task_deny(task, deadline->id, tr__engine_wanted(engine));
+    if (step.action == TR__ACTION_SETTLE) {
+        tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, now, TR_EDENIED,
+                          "no approval in time");
     }
 }
 
@@ -189,7 +209,7 @@ static void look(struct tr__deadline *deadline)
         word = tr__task_word(task);
         now = tr__clock_now();
         if ((before & TR__DEADLINE_DISARM) == 0 && tr__word_is_live(word)) {
-            act(deadline, word, now);
+            tr__deadline_act(deadline, word, now);
             word = tr__task_word(task);
         }
         if (!tr__word_is_live(word) || tr__load_relaxed(&engine->closing) != 0) {
@@ -199,7 +219,7 @@ static void look(struct tr__deadline *deadline)
             tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
             return;
         }
-    } while (start(deadline, next_look(deadline, word, now)));
+    } while (start(deadline, tr__deadline_next(deadline, word, now)));
 }
 
 static void due(struct tr__op *op)
@@ -220,6 +240,10 @@ static void due(struct tr__op *op)
 /* Makes a timer under way look at its times again. The caller has a hold of its own. */
 static void poke(struct tr__deadline *deadline)
 {
+    if (!deadline->engine->config.threaded) {
+        tr__vigil_move(deadline->engine, deadline);
+        return;
+    }
     /* acq_rel: LOOK before ARMED is looked at, as with DISARM (invariant 2). */
     (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_LOOK);
     if (withdraw(deadline, true)) {
@@ -254,13 +278,18 @@ bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const t
                       TR_FOREVER); /* private until the task is published */
     tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
     tr__store_relaxed(&deadline->word, 0u);
+    tr__store_relaxed(&deadline->grace_ms, 0u); /* likewise */
     return watched;
 }
 
 void tr__deadline_arm(struct tr__engine *engine, struct tr__task *task)
 {
     struct tr__deadline *deadline = deadline_of(engine, task);
-    if (start(deadline, next_look(deadline, tr__task_word(task), task->accepted_ns))) {
+    if (!engine->config.threaded) {
+        tr__vigil_arm(engine, deadline);
+        return;
+    }
+    if (start(deadline, tr__deadline_next(deadline, tr__task_word(task), task->accepted_ns))) {
         look(deadline);
     }
 }
@@ -268,13 +297,17 @@ void tr__deadline_arm(struct tr__engine *engine, struct tr__task *task)
 void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
 {
     struct tr__deadline *deadline = deadline_of(engine, task);
+    if (!engine->config.threaded) {
+        tr__vigil_disarm(engine, deadline);
+        return;
+    }
     /* acq_rel: invariant 2. */
     (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_DISARM);
     if (withdraw(deadline, false)) {
         look(deadline);
     }
     /* seq_cst: after the push; a launch that enters later nudges by itself (host/admit). */
-    if (tr__load_seq_cst(&engine->completion->registry.room.waiters) != 0) {
+    if (tr__load_seq_cst(&engine->completion->registry.room.gate.waiters) != 0) {
         tr__ring_nudge(&engine->ring); /* it waits for the slot that the timer holds */
     }
 }
@@ -293,6 +326,20 @@ void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64
     poke(deadline);
 }
 
+void tr__deadline_set_grace(struct tr__engine *engine, struct tr__task *task, uint64_t grace_ns)
+{
+    uint64_t grace_ms = grace_ns / TR__NS_PER_MS + (grace_ns % TR__NS_PER_MS != 0);
+    /* relaxed: a canceller at this very moment may miss it, and is then as patient as before. */
+    tr__store_relaxed(&deadline_of(engine, task)->grace_ms,
+                      grace_ms < UINT32_MAX ? (uint32_t)grace_ms : UINT32_MAX);
+}
+
+uint64_t tr__deadline_grace(struct tr__engine *engine, struct tr__task *task)
+{
+    uint32_t grace_ms = tr__load_relaxed(&deadline_of(engine, task)->grace_ms); /* its own */
+    return grace_ms == UINT32_MAX ? TR_FOREVER : grace_ms * TR__NS_PER_MS;
+}
+
 void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns,
                           bool under_way)
 {
@@ -300,7 +347,19 @@ void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint
     tr__store_relaxed(&deadline->abandon_at_ns, at_ns); /* ordered by the start or the poke */
     if (under_way) {
         poke(deadline);
+    } else if (!engine->config.threaded) {
+        tr__vigil_arm(engine, deadline);
     } else if (start(deadline, at_ns)) {
         look(deadline);
     }
+}
+
+void tr__deadline_started(struct tr__engine *engine, struct tr__task *task)
+{
+    tr__vigil_move(engine, deadline_of(engine, task));
+}
+
+void tr__deadline_judge(struct tr__engine *engine, struct tr__task *task)
+{
+    tr__vigil_judge(engine, deadline_of(engine, task));
 }

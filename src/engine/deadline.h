@@ -14,6 +14,7 @@
  *   DONE    it was done meanwhile: the busy one looks in the place of `due`
  *   LOOK    a time was brought forward: the next start gives the op back at once
  *   DISARM  the task has ended: the next done drops the hold
+ * In an inline manager the wheel of engine/vigil has the op's timer, and its lock settles that.
  */
 #ifndef TR__ENGINE_DEADLINE_H
 #define TR__ENGINE_DEADLINE_H
@@ -44,7 +45,10 @@ struct tr__deadline {
     tr__atomic_u64 expire_at_ns;  /* of an approval request; approvers */
     tr__atomic_u64 abandon_at_ns; /* the canceller */
     tr__atomic_u32 word;
+    tr__atomic_u32 grace_ms; /* the function's, if longer than the manager's; it, then cancellers */
 };
+
+TR_STATIC(sizeof(struct tr__deadline) <= 256, "four cache lines for each awaiting task");
 
 /* Launcher, before the task is published: fills the record (for cooperative tasks always: a cancel
  * may need it). True: there is a time to watch, the task is to be published with HOLD_TIMER and
@@ -65,9 +69,25 @@ void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint6
  * begins. */
 void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
 
+/* A cooperative task's function: from now on a stop may take it so long (rounded up to
+ * milliseconds) before patience with it begins to count. */
+void tr__deadline_set_grace(struct tr__engine *engine, struct tr__task *task, uint64_t grace_ns);
+/* The canceller: what was set, 0 if nothing. */
+uint64_t tr__deadline_grace(struct tr__engine *engine, struct tr__task *task);
+
 /* The canceller, with HOLD_STEER: the task is abandoned at `at_ns`. `under_way`: it had HOLD_TIMER
  * before. */
 void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns,
                           bool under_way);
+
+/* Inline managers, the launcher, whose task has HOLD_TIMER: when its function has started, its run
+ * timeout counts; before and when it has returned, what is due is done. */
+void tr__deadline_started(struct tr__engine *engine, struct tr__task *task);
+void tr__deadline_judge(struct tr__engine *engine, struct tr__task *task);
+
+/* For engine/vigil: the earliest moment at which anything may be due, as known now; and doing what
+ * is due by now, with HOLD_TIMER and nobody else at it. `word`: the task's, live. */
+uint64_t tr__deadline_next(struct tr__deadline *deadline, uint64_t word, uint64_t now);
+void tr__deadline_act(struct tr__deadline *deadline, uint64_t word, uint64_t now);
 
 #endif

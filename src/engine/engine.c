@@ -5,8 +5,9 @@
  * spawner, fibers.
  *
  * Invariants
- *  1. Start: ring, fibers, spawner, workers: each may use those before it. Stop: workers, spawner,
- *     ring: whoever could start an op has stopped before the ring does.
+ *  1. Start: trees, ring, fibers, spawner, workers: each may use those before it; the herald when
+ *     it is needed. Stop: herald, workers, spawner, trees, ring: whoever could start an op has
+ *     stopped before the ring does, and who could start a program before the trees end the rest.
  *  2. A part that could not stop (a tool that never returns, a kernel that keeps an op) keeps
  *     everything it could still touch: nothing is freed then.
  */
@@ -81,6 +82,7 @@ static int open_workers(struct tr__engine *engine)
     config.substitutes_max = engine->config.substitutes_max;
     config.slice_ns = engine->config.slice_ns;
     config.spin = engine->config.spin;
+    config.processors = engine->config.processors;
     config.context = engine;
     config.run = tr__engine_run;
     config.watch = watch;
@@ -123,6 +125,68 @@ close_ring:
     return error;
 }
 
+static void done_tables(struct tr__engine *engine)
+{
+    if (engine->deadlines != NULL) {
+        tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
+    }
+    tr__memory_give(engine->threads);
+    tr__memory_give((void *)(uintptr_t)engine->typical_ns);
+    tr__vigil_free(engine->vigil);
+}
+
+/* What is missing after an error is NULL. */
+static int open_tables(struct tr__engine *engine)
+{
+    const struct tr__engine_config *config = &engine->config;
+    engine->deadlines_bytes = ((size_t)config->tasks_max + 1) * sizeof(*engine->deadlines);
+    engine->deadlines = (struct tr__deadline *)tr__memory_reserve(engine->deadlines_bytes);
+    if (!config->threaded) {
+        engine->vigil = engine->deadlines == NULL ? NULL : tr__vigil_make();
+        return engine->vigil == NULL ? TR_ENOMEM : 0;
+    }
+    size_t threads_bytes =
+        (config->seats + config->substitutes_max) * sizeof(*engine->threads);
+    engine->threads =
+        (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
+    engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(((size_t)config->tools_max + 1) *
+                                                                sizeof(*engine->typical_ns));
+    if (engine->deadlines == NULL || engine->threads == NULL || engine->typical_ns == NULL) {
+        return TR_ENOMEM;
+    }
+    memset((void *)engine->threads, 0, threads_bytes);
+    return 0;
+}
+
+static bool is_session_open(void *context, uint64_t id)
+{
+    struct tr__engine *engine = (struct tr__engine *)context;
+    struct tr__lane *lane = NULL;
+    struct tr__session *session =
+        tr__registry_lock_session(&engine->completion->registry, id, &lane);
+    if (session == NULL) {
+        return false;
+    }
+    bool open = tr__load_relaxed(&session->closed) == 0; /* written under this lock */
+    tr__lane_unlock(lane);
+    return open;
+}
+
+static int open_trees(struct tr__engine *engine)
+{
+    struct tr__trees_config config;
+    memset(&config, 0, sizeof(config));
+    config.no_cgroup = engine->config.no_cgroup;
+    config.sweep = engine->config.sweep;
+    config.cgroup_path = engine->config.cgroup_path;
+    config.trees_max = engine->config.processes_max;
+    config.context = engine;
+    config.is_session_open = is_session_open;
+    config.message = engine->config.message;
+    config.message_size = engine->config.message_size;
+    return tr__trees_open(&engine->trees, &config);
+}
+
 int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion,
                     tr_manager *manager, const struct tr__engine_config *config)
 {
@@ -130,29 +194,20 @@ int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion
     engine->completion = completion;
     engine->manager = manager;
     engine->config = *config;
-    if (!config->threaded) {
-        return 0;
+    tr__herald_open(&engine->herald, completion, config->threaded);
+    int error = open_tables(engine);
+    if (error == 0) {
+        error = open_trees(engine);
     }
-    uint32_t threads = config->seats + config->substitutes_max;
-    size_t threads_bytes = threads * sizeof(*engine->threads);
-    engine->deadlines_bytes = ((size_t)config->tasks_max + 1) * sizeof(*engine->deadlines);
-    engine->deadlines = (struct tr__deadline *)tr__memory_reserve(engine->deadlines_bytes);
-    engine->threads =
-        (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
-    engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(((size_t)config->tools_max + 1) *
-                                                                sizeof(*engine->typical_ns));
-    int error = TR_ENOMEM;
-    if (engine->deadlines != NULL && engine->threads != NULL && engine->typical_ns != NULL) {
-        memset((void *)engine->threads, 0, threads_bytes);
+    if (error == 0 && config->threaded) {
         error = open_threads(engine);
     }
     engine->config.message = NULL; /* borrowed during opening only */
     if (error < 0) {
-        if (engine->deadlines != NULL) {
-            tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
-        }
-        tr__memory_give(engine->threads);
-        tr__memory_give((void *)(uintptr_t)engine->typical_ns);
+        tr__trees_close(engine->trees);
+        tr__trees_free(engine->trees);
+        done_tables(engine);
+        tr__herald_done(&engine->herald);
     }
     return error;
 }
@@ -161,11 +216,14 @@ int tr__engine_close(struct tr__engine *engine, uint64_t deadline_ns)
 {
     tr__store_seq_cst(&engine->closing, 1u); /* pairs with the looks of due and watch_due */
     if (!engine->config.threaded) {
+        tr__trees_close(engine->trees);
         return 0;
     }
+    bool herald = tr__herald_close(&engine->herald, deadline_ns);
     uint32_t left = tr__workers_close(&engine->workers, deadline_ns);
     tr__spawner_close(&engine->spawner);
-    if (left > 0) {
+    tr__trees_close(engine->trees);
+    if (left > 0 || !herald) {
         return TR_EBUSY; /* a function still runs: it may yet use the ring */
     }
     uint64_t until = tr__clock_after(tr__clock_now(), RING_CLOSE_NS);
@@ -174,12 +232,11 @@ int tr__engine_close(struct tr__engine *engine, uint64_t deadline_ns)
 
 void tr__engine_done(struct tr__engine *engine)
 {
-    if (!engine->config.threaded) {
-        return;
+    if (engine->config.threaded) {
+        tr__workers_done(&engine->workers);
+        tr__fiber_pool_done(&engine->fibers);
     }
-    tr__workers_done(&engine->workers);
-    tr__fiber_pool_done(&engine->fibers);
-    tr__memory_unreserve(engine->deadlines, engine->deadlines_bytes);
-    tr__memory_give(engine->threads);
-    tr__memory_give((void *)(uintptr_t)engine->typical_ns);
+    tr__trees_free(engine->trees);
+    tr__herald_done(&engine->herald);
+    done_tables(engine);
 }

@@ -6,7 +6,8 @@
  * cancel becomes a settled task or a wake-up (cancel.c), an await becomes an op (call.c).
  *
  * An inline manager has an engine without threads: `threaded` is false, tasks run in the launching
- * thread, ops are done by poll(2) there (direct.h).
+ * thread, ops are done by poll(2) there (direct.h), and whoever is in the library looks at the
+ * clock (vigil.h).
  */
 #ifndef TR__ENGINE_ENGINE_H
 #define TR__ENGINE_ENGINE_H
@@ -15,8 +16,11 @@
 #include "completion/settle.h"
 #include "engine/call.h"
 #include "engine/deadline.h"
+#include "engine/herald.h"
 #include "engine/ring.h"
 #include "engine/spawner.h"
+#include "engine/vigil.h"
+#include "engine/tree.h"
 #include "engine/worker.h"
 #include "parts/fiber.h"
 
@@ -25,7 +29,10 @@ struct tr__engine_config {
     uint32_t seats, substitutes_max, fibers_max, fiber_stack_bytes, ring_entries, processes_max;
     uint64_t slice_ns, cancel_grace_ns, abandon_wait_ns, output_bytes_max, result_bytes_max;
     uint32_t tasks_max, tools_max;
+    uint32_t processors; /* that this process may use */
     bool spin; /* more than one processor: look on before sleeping */
+    bool no_cgroup, sweep;  /* how trees are held: struct tr__trees_config */
+    const char *cgroup_path; /* borrowed during opening */
     char *message;
     size_t message_size;
 };
@@ -45,6 +52,8 @@ struct tr__engine {
     size_t deadlines_bytes;
     struct tr__engine_thread *threads;
     tr__atomic_u32 *typical_ns; /* by tool: how long it keeps a worker at a time; 0 unknown */
+    struct tr__herald herald;
+    struct tr__vigil *vigil;    /* of an inline manager; else NULL */
     struct tr__op watch;        /* the workers' monitor timer; one at a time by workers->watching */
     tr__atomic_u32 closing;     /* deadlines are not armed again; written by close */
     TR__CACHE_ALIGNED tr__atomic_u32
@@ -53,6 +62,7 @@ struct tr__engine {
     struct tr__workers workers;
     struct tr__spawner spawner;
     struct tr__fiber_pool fibers;
+    struct tr__trees *trees; /* what programs have started */
 };
 
 int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion,
@@ -67,9 +77,8 @@ void tr__engine_done(struct tr__engine *engine);
 void tr__engine_enqueue(struct tr__engine *engine, struct tr__task *task, uint64_t word,
                         uint32_t seat);
 /* run.c. Runs an admitted task in the calling thread to its end (inline calls, inline managers).
- * For a deferred one: until tr_finish. The caller has a hold. `deadline_ns`: when it times out,
- * without a ring. */
-void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task, uint64_t deadline_ns);
+ * For a deferred one: until tr_finish. */
+void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task);
 /* run.c. The workers' hook. */
 void tr__engine_run(void *engine, struct tr__worker *worker, struct tr__mpsc_node *node);
 
@@ -100,6 +109,16 @@ void tr__engine_detached(struct tr__engine *engine, struct tr__task *task, struc
 static inline struct tr__engine *tr__engine_of(tr_manager *manager)
 {
     return (struct tr__engine *)(void *)manager;
+}
+
+/* Every way into and out of the library, without any lock: in an inline manager, does what is due
+ * and calls the hooks of what was asked to stop. */
+static inline void tr__engine_look(struct tr__engine *engine)
+{
+    if (!engine->config.threaded) {
+        tr__vigil_look(engine);
+        tr__herald_help(&engine->herald);
+    }
 }
 
 /* Whether anybody reads events: what transitions take as `publish`. */

@@ -32,6 +32,7 @@
 #include <toolring/error.h>
 
 #include "base/assert.h"
+#include "base/slice.h"
 #include "base/clock.h"
 #include "engine/ring_kernel.h"
 #include "engine/ring_loop.h"
@@ -69,6 +70,7 @@ static void *run(void *argument)
 
     own_ring = ring;
     (void)pthread_setname_np(pthread_self(), "tr-ring"); /* a name is a comfort */
+    tr__slice_shorten();                                 /* timers are late by what it waits */
     int error = tr__ring_attach(ring, ring->config);
     if (error != 0) {
         ring->open_error = error;
@@ -232,6 +234,7 @@ void tr__ring_stats_read(struct tr__ring *ring, struct tr__ring_stats *ret_stats
     /* relaxed: counts that publish nothing but themselves */
     ret_stats->enters = tr__load_relaxed(&counters[TR__RING_ENTERS]);
     ret_stats->operations = tr__load_relaxed(&counters[TR__RING_OPERATIONS]);
+    ret_stats->requests = tr__load_relaxed(&counters[TR__RING_REQUESTS]);
     ret_stats->wakes = tr__load_relaxed(&counters[TR__RING_WAKES]);
     ret_stats->timers_fired = tr__load_relaxed(&counters[TR__RING_TIMERS_FIRED]);
     ret_stats->stale = tr__load_relaxed(&counters[TR__RING_STALE]);

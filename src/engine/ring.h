@@ -43,6 +43,7 @@ struct tr__ring_config {
 struct tr__ring_stats {
     uint64_t enters;       /* calls of the kernel's enter */
     uint64_t operations;   /* ops done, of every kind */
+    uint64_t requests;     /* requests given to the kernel, cancels and the doorbell not counted */
     uint64_t wakes;        /* times the doorbell was answered */
     uint64_t timers_fired; /* TIMER ops that reached their deadline */
     uint64_t stale;        /* completions that belonged to nobody */
@@ -51,6 +52,7 @@ struct tr__ring_stats {
 enum tr__ring_counter {
     TR__RING_ENTERS,
     TR__RING_OPERATIONS,
+    TR__RING_REQUESTS,
     TR__RING_WAKES,
     TR__RING_TIMERS_FIRED,
     TR__RING_STALE,
@@ -90,6 +92,8 @@ struct tr__ring {
     uint64_t done_owed;                      /* finished ops whose cancel message is on its way */
     bool doorbell_placed;                    /* and not completed */
     bool stopping;                           /* every op is being cancelled */
+    bool dead;                               /* broken for good: timers only, other ops fail */
+    unsigned breaks;                         /* enters in a row that found the ring broken */
     struct tr__ring_queue submit_queue;      /* entries whose request is to be placed */
     struct tr__ring_queue cancel_queue;      /* entries whose cancel is to be placed */
     struct tr__op *waiting_first;            /* ops waiting for an entry, oldest first */

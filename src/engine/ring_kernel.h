@@ -68,6 +68,14 @@ struct tr__kernel {
      */
     int (*enter)(void *state, bool wait, uint64_t timeout_ns);
 
+    /*
+     * The ring is broken: gives up every request that was placed (none will complete or touch its
+     * buffer any more) and, if `again`, makes another ring. Returns 0 if there is one. Else the
+     * kernel's side is dead: nothing is placed or taken any more, enter only sleeps until the bell
+     * or the timeout, and answers 0.
+     */
+    int (*repair)(void *state, bool again);
+
     /* Copies out up to `max` completions; returns how many. */
     unsigned (*take)(void *state, struct tr__kernel_completion *completions, unsigned max);
 

@@ -200,14 +200,6 @@ static uint64_t prepare_to_sleep(struct tr__ring *ring)
     return until_ns;
 }
 
-/* Any other answer (EBADF, EEXIST, EBADR) means that the ring is gone, or a completion is lost: no
- * op could be relied on to end. */
-static void check_enter(int error)
-{
-    TR_ASSERT(error == 0 || error == -EINTR || error == -ETIME || error == -EAGAIN ||
-              error == -EBUSY);
-}
-
 /* Enters the kernel: to sleep if nothing is to be done here, not at all if nothing is there. */
 static void enter(struct tr__ring *ring, bool busy)
 {
@@ -221,14 +213,14 @@ static void enter(struct tr__ring *ring, bool busy)
         tr__store_relaxed(&ring->sleeping_until, UINT64_C(0)); /* R4 */
         tr__store_relaxed(&ring->quiet, 0u);                   /* a count of a sleep that is over */
     } else {
-        if (ring->in_kernel + ring->cancels_in_kernel == 0 &&
-            kernel->room(ring->kernel_state) == ring->room_max) {
+        if (ring->dead || (ring->in_kernel + ring->cancels_in_kernel == 0 &&
+                           kernel->room(ring->kernel_state) == ring->room_max)) {
             return;
         }
         error = kernel->enter(ring->kernel_state, false, 0);
     }
     tr__ring_count(ring, TR__RING_ENTERS);
-    check_enter(error);
+    tr__ring_check(ring, error);
 }
 
 /* Copies out a batch of completions, then acts on them: done hooks may start further ops. */
@@ -250,7 +242,7 @@ static bool retire_doorbell(struct tr__ring *ring)
     }
     ring->kernel->bell(ring->kernel_state);
     int error = ring->kernel->enter(ring->kernel_state, true, TR__FOREVER);
-    check_enter(error);
+    tr__ring_check(ring, error);
     take_completions(ring);
     return true;
 }

@@ -63,10 +63,28 @@ bool tr__ring_place_doorbell(struct tr__ring *ring);
 /* Acts on one completion. */
 void tr__ring_complete(struct tr__ring *ring, const struct tr__kernel_completion *completion);
 
-/* Asks every op under way to end with TR_ECANCELED. */
-void tr__ring_cancel_all(struct tr__ring *ring);
+/* Appends an entry to the submit or the cancel queue. */
+void tr__ring_append(struct tr__ring *ring, struct tr__ring_queue *queue, uint32_t index);
+
+/* The entry's request has ended. */
+void tr__ring_end_entry(struct tr__ring *ring, uint32_t index, int64_t result);
+
+/* Frees the entry and finishes its op, once neither its request nor its cancel is outstanding. */
+void tr__ring_settle(struct tr__ring *ring, uint32_t index);
+
+/* Ends the op with `reason`, unless it has a result or another reason, as soon as can be. */
+void tr__ring_request_end(struct tr__ring *ring, struct tr__op *op, int reason);
 
 /* No op is under way. */
 bool tr__ring_is_drained(const struct tr__ring *ring);
+
+/* ---- ring_end.c ---- */
+
+/* Asks every op under way to end with TR_ECANCELED. */
+void tr__ring_cancel_all(struct tr__ring *ring);
+
+/* Looks at what enter has answered; if the kernel's ring is broken, makes another, and ends the ops
+ * that went down with it. */
+void tr__ring_check(struct tr__ring *ring, int error);
 
 #endif

@@ -62,7 +62,7 @@ enum {
     TAG_DOORBELL = 3,
 };
 
-static void queue_append(struct tr__ring *ring, struct tr__ring_queue *queue, uint32_t index)
+void tr__ring_append(struct tr__ring *ring, struct tr__ring_queue *queue, uint32_t index)
 {
     bool submit = queue == &ring->submit_queue;
     struct tr__ring_entry *entry = &ring->entries[index];
@@ -175,11 +175,10 @@ static void assign_entry(struct tr__ring *ring, struct tr__op *op)
     op->entry = index;
     op->state = PLACE_ENTRY;
     ring->entries_used += 1;
-    queue_append(ring, &ring->submit_queue, index);
+    tr__ring_append(ring, &ring->submit_queue, index);
 }
 
-/* Frees the entry and finishes its op, once neither its request nor its cancel is outstanding. */
-static void settle(struct tr__ring *ring, uint32_t index)
+void tr__ring_settle(struct tr__ring *ring, uint32_t index)
 {
     struct tr__ring_entry *entry = &ring->entries[index];
 
@@ -195,17 +194,16 @@ static void settle(struct tr__ring *ring, uint32_t index)
     finish(ring, op, op->result);
 }
 
-static void end_entry(struct tr__ring *ring, uint32_t index, int64_t result)
+void tr__ring_end_entry(struct tr__ring *ring, uint32_t index, int64_t result)
 {
     struct tr__ring_entry *entry = &ring->entries[index];
 
     entry->stage = TR__RING_ENDED;
     entry->op->result = result;
-    settle(ring, index);
+    tr__ring_settle(ring, index);
 }
 
-/* Ends the op with `reason`, unless it has a result or another reason, as soon as can be. */
-static void request_end(struct tr__ring *ring, struct tr__op *op, int reason)
+void tr__ring_request_end(struct tr__ring *ring, struct tr__op *op, int reason)
 {
     switch (op->state & PLACE_MASK) {
     case PLACE_TIMER:
@@ -227,7 +225,7 @@ static void request_end(struct tr__ring *ring, struct tr__op *op, int reason)
     entry->reason = reason;
     if (entry->stage == TR__RING_KERNEL) {
         entry->cancel = TR__RING_CANCEL_QUEUED;
-        queue_append(ring, &ring->cancel_queue, op->entry);
+        tr__ring_append(ring, &ring->cancel_queue, op->entry);
     }
 }
 
@@ -273,7 +271,7 @@ void tr__ring_take_cancel(struct tr__ring *ring, struct tr__op *op)
         return;
     }
     op->state |= CANCEL_TAKEN;
-    request_end(ring, op, TR_ECANCELED);
+    tr__ring_request_end(ring, op, TR_ECANCELED);
 }
 
 void tr__ring_expire(struct tr__ring *ring, struct tr__op *op)
@@ -282,7 +280,7 @@ void tr__ring_expire(struct tr__ring *ring, struct tr__op *op)
         tr__ring_count(ring, TR__RING_TIMERS_FIRED);
         finish(ring, op, 0);
     } else {
-        request_end(ring, op, TR_ETIMEDOUT);
+        tr__ring_request_end(ring, op, TR_ETIMEDOUT);
     }
 }
 
@@ -299,8 +297,11 @@ static void place_request(struct tr__ring *ring, uint32_t index)
     struct tr__op *op = entry->op;
 
     TR_ASSERT(entry->stage == TR__RING_QUEUED);
+    if (entry->reason == 0 && ring->dead) {
+        entry->reason = TR_ERING;
+    }
     if (entry->reason != 0) {
-        end_entry(ring, index, entry->reason);
+        tr__ring_end_entry(ring, index, entry->reason);
         return;
     }
     entry->generation = next_generation(entry->generation);
@@ -323,6 +324,7 @@ static void place_request(struct tr__ring *ring, uint32_t index)
     }
     tr__tsan_release(op);
     ring->kernel->place(ring->kernel_state, &request);
+    tr__ring_count(ring, TR__RING_REQUESTS);
     entry->stage = TR__RING_KERNEL;
     ring->in_kernel += 1;
 }
@@ -335,7 +337,7 @@ static void place_cancel(struct tr__ring *ring, uint32_t index)
     TR_ASSERT(entry->cancel == TR__RING_CANCEL_QUEUED);
     if (entry->stage != TR__RING_KERNEL) {
         entry->cancel = TR__RING_CANCEL_NONE;
-        settle(ring, index);
+        tr__ring_settle(ring, index);
         return;
     }
     entry->cancel_generation = next_generation(entry->cancel_generation);
@@ -349,13 +351,18 @@ static void place_cancel(struct tr__ring *ring, uint32_t index)
     ring->cancels_in_kernel += 1;
 }
 
-void tr__ring_place(struct tr__ring *ring)
+/* Room beside the doorbell. A dead ring places nothing: what is queued just ends. */
+static bool has_room(const struct tr__ring *ring)
 {
-    const struct tr__kernel *kernel = ring->kernel;
     unsigned reserved = ring->doorbell_placed ? 0 : 1;
 
+    return ring->dead || ring->kernel->room(ring->kernel_state) > reserved;
+}
+
+void tr__ring_place(struct tr__ring *ring)
+{
     while (ring->cancel_queue.count > 0 && ring->cancels_in_kernel < ring->cancels_max &&
-           kernel->room(ring->kernel_state) > reserved) {
+           has_room(ring)) {
         place_cancel(ring, queue_take(ring, &ring->cancel_queue));
     }
     while (ring->waiting_first != NULL && ring->entries_used < ring->entries_max) {
@@ -363,15 +370,15 @@ void tr__ring_place(struct tr__ring *ring)
         waiting_remove(ring, op);
         assign_entry(ring, op);
     }
-    while (ring->submit_queue.count > 0 && kernel->room(ring->kernel_state) > reserved) {
+    while (ring->submit_queue.count > 0 && has_room(ring)) {
         place_request(ring, queue_take(ring, &ring->submit_queue));
     }
 }
 
 bool tr__ring_place_doorbell(struct tr__ring *ring)
 {
-    if (ring->doorbell_placed) {
-        return true;
+    if (ring->doorbell_placed || ring->dead) {
+        return true; /* a dead ring sleeps on the bell itself */
     }
     if (ring->kernel->room(ring->kernel_state) == 0) {
         return false; /* it was answered while submissions were short: the place was lent out */
@@ -413,16 +420,16 @@ static void complete_op(struct tr__ring *ring, uint32_t index, int64_t result)
         if (again || not_ready || result == -ECANCELED) {
             result = last_look(ring, entry);
         }
-        end_entry(ring, index, result);
+        tr__ring_end_entry(ring, index, result);
         return;
     }
     if (again || not_ready) {
         entry->awaiting_readiness = not_ready;
         entry->stage = TR__RING_QUEUED;
-        queue_append(ring, &ring->submit_queue, index);
+        tr__ring_append(ring, &ring->submit_queue, index);
         return;
     }
-    end_entry(ring, index, result);
+    tr__ring_end_entry(ring, index, result);
 }
 
 static void complete_cancel(struct tr__ring *ring, uint32_t index, int64_t result)
@@ -433,11 +440,11 @@ static void complete_cancel(struct tr__ring *ring, uint32_t index, int64_t resul
     ring->cancels_in_kernel -= 1;
     if (!carried_out && entry->stage == TR__RING_KERNEL) {
         entry->cancel = TR__RING_CANCEL_QUEUED;
-        queue_append(ring, &ring->cancel_queue, index);
+        tr__ring_append(ring, &ring->cancel_queue, index);
         return;
     }
     entry->cancel = TR__RING_CANCEL_NONE;
-    settle(ring, index);
+    tr__ring_settle(ring, index);
 }
 
 void tr__ring_complete(struct tr__ring *ring, const struct tr__kernel_completion *completion)
@@ -464,23 +471,6 @@ void tr__ring_complete(struct tr__ring *ring, const struct tr__kernel_completion
         }
     }
     tr__ring_count(ring, TR__RING_STALE);
-}
-
-void tr__ring_cancel_all(struct tr__ring *ring)
-{
-    while (ring->waiting_first != NULL) {
-        request_end(ring, ring->waiting_first, TR_ECANCELED);
-    }
-    for (uint32_t index = 1; index < ring->entries_fresh; index++) {
-        if (ring->entries[index].op != NULL) {
-            request_end(ring, ring->entries[index].op, TR_ECANCELED);
-        }
-    }
-    /* What is left in the wheel: timers, and deadlines of ops that were just asked to end. */
-    struct tr__wheel_entry *timer;
-    while ((timer = tr__wheel_pop(&ring->wheel, UINT64_MAX)) != NULL) {
-        request_end(ring, TR__CONTAINER_OF(timer, struct tr__op, timer), TR_ECANCELED);
-    }
 }
 
 bool tr__ring_can_place(const struct tr__ring *ring)

@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -46,6 +47,8 @@
 
 /* Kernel threads for what cannot be done without blocking: odd devices only, so a few of each. */
 #define KERNEL_WORKERS 4u
+/* How long the kernel may take to let go of a broken ring's requests. */
+#define GIVE_UP_SECONDS 1
 /* A kernel short of memory is asked again after this. */
 #define RETRY_NS TR__NS_PER_MS
 
@@ -54,6 +57,8 @@ struct uring {
     unsigned tail;      /* submissions placed since open */
     unsigned wait_flag; /* IORING_ENTER_NO_IOWAIT or 0 */
     unsigned ring_flag; /* IORING_ENTER_REGISTERED_RING or 0 */
+    unsigned entries;   /* of the completion queue, as wanted */
+    bool dead;          /* there is no ring */
     int enter_fd;       /* what enter is called with */
     int event_fd;
     uint64_t event_value; /* where the doorbell reads to */
@@ -131,6 +136,16 @@ static void tune(struct uring *uring)
     }
 }
 
+/* A new ring: what set_up leaves to be done. */
+static void prepare(struct uring *uring)
+{
+    for (unsigned index = 0; index < uring->ring.sq.ring_entries; index++) {
+        uring->ring.sq.array[index] = index; /* invariant 1 */
+    }
+    uring->tail = *uring->ring.sq.ktail;
+    tune(uring);
+}
+
 static int uring_open(unsigned entries, void *context, void **ret_state, char *message,
                       size_t message_size)
 {
@@ -151,12 +166,35 @@ static int uring_open(unsigned entries, void *context, void **ret_state, char *m
         tr__memory_give(uring);
         return refuse(error, message, message_size);
     }
-    for (unsigned index = 0; index < uring->ring.sq.ring_entries; index++) {
-        uring->ring.sq.array[index] = index; /* invariant 1 */
-    }
-    uring->tail = *uring->ring.sq.ktail;
-    tune(uring);
+    uring->entries = entries;
+    prepare(uring);
     *ret_state = uring;
+    return 0;
+}
+
+static int uring_repair(void *state, bool again)
+{
+    struct uring *uring = state;
+
+    if (!uring->dead) {
+        /* Waits until the kernel has left the buffers; 6.0 and later, before that the end of the
+         * ring sees to it soon after. */
+        struct io_uring_sync_cancel_reg all = {
+            .flags = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY,
+            .fd = -1,
+            .timeout = {.tv_sec = GIVE_UP_SECONDS, .tv_nsec = 0},
+        };
+        (void)io_uring_register_sync_cancel(&uring->ring, &all); /* no better means if it fails */
+        io_uring_queue_exit(&uring->ring);
+        uring->dead = true;
+    }
+    uring->wait_flag = 0;
+    uring->ring_flag = 0;
+    if (!again || set_up(uring, uring->entries) != 0) {
+        return TR_ERING;
+    }
+    uring->dead = false;
+    prepare(uring);
     return 0;
 }
 
@@ -164,7 +202,9 @@ static void uring_close(void *state)
 {
     struct uring *uring = state;
 
-    io_uring_queue_exit(&uring->ring);
+    if (!uring->dead) {
+        io_uring_queue_exit(&uring->ring);
+    }
     (void)close(uring->event_fd);
     tr__memory_give(uring);
 }
@@ -239,10 +279,29 @@ static int enter_once(struct uring *uring, unsigned submit, unsigned wait, uint6
     return count < 0 ? count : 0;
 }
 
+/* Sleeps without a ring. */
+static void sleep_dead(struct uring *uring, uint64_t timeout_ns)
+{
+    struct pollfd bell = {.fd = uring->event_fd, .events = POLLIN, .revents = 0};
+    bool forever = timeout_ns == TR__FOREVER;
+    struct timespec timeout = tr__clock_timespec(forever ? 0 : timeout_ns);
+    eventfd_t count;
+
+    if (ppoll(&bell, 1, forever ? NULL : &timeout, NULL) > 0) {
+        (void)eventfd_read(uring->event_fd, &count); /* readable, and nobody else reads it */
+    }
+}
+
 static int uring_enter(void *state, bool wait, uint64_t timeout_ns)
 {
     struct uring *uring = state;
 
+    if (uring->dead) {
+        if (wait) {
+            sleep_dead(uring, timeout_ns);
+        }
+        return 0;
+    }
     io_uring_smp_store_release(uring->ring.sq.ktail, uring->tail);
     int error = enter_once(uring, placed(uring), wait ? 1 : 0, timeout_ns);
     if ((error == -EAGAIN || error == -EBUSY) && wait) {
@@ -259,6 +318,9 @@ static unsigned uring_take(void *state, struct tr__kernel_completion *completion
     unsigned head;
     unsigned count = 0;
 
+    if (uring->dead) {
+        return 0;
+    }
     io_uring_for_each_cqe(&uring->ring, head, entry)
     {
         if (count == max) {
@@ -299,6 +361,7 @@ const struct tr__kernel tr__kernel_uring = {
     .room = uring_room,
     .place = uring_place,
     .enter = uring_enter,
+    .repair = uring_repair,
     .take = uring_take,
     .bell = uring_bell,
     .attempt = uring_attempt,

@@ -7,8 +7,8 @@
  * Invariants
  *  1. A task is in at most one worker queue, once, and has HOLD_RUN while it is there or its
  *     function has not returned.
- *  2. The frame (tr_call) outlives every op of the call: a function returns only with nothing under
- *     way.
+ *  2. The frame (tr_call) outlives every op of the call: what a function leaves under way is taken
+ *     back before anything else is done (call_function).
  *  3. The task's result fields are written by the winner of the end alone; until then the result is
  *     in the frame.
  *  4. After the CAS that ends or defers a task, the worker touches it only with a hold, or not at
@@ -41,7 +41,7 @@ void tr__engine_unawait(struct tr__engine *engine)
 {
     /* acq_rel: the act of parts/gate for launches that wait for a fiber. */
     (void)tr__fetch_sub_acq_rel(&engine->awaiting, 1u);
-    tr__gate_open(&engine->completion->registry.room);
+    tr__room_open(&engine->completion->registry.room);
 }
 
 struct tr__tally tr__engine_tally(struct tr__engine *engine, struct tr__worker *worker)
@@ -56,7 +56,7 @@ struct tr__tally tr__engine_tally(struct tr__engine *engine, struct tr__worker *
 void tr__engine_settle(struct tr__engine *engine, struct tr__tally tally, struct tr__task *task,
                        struct tr__step step, uint64_t now_ns, int code, const char *reason)
 {
-    if ((step.word & TR__TASK_HOLD_TIMER) != 0 && engine->config.threaded) {
+    if ((step.word & TR__TASK_HOLD_TIMER) != 0) {
         tr__deadline_disarm(engine, task);
     }
     if (tr__word_state(step.before) == TR__TASK_APPROVAL &&
@@ -127,10 +127,12 @@ static uint64_t finish(struct tr_call *call)
     struct tr__engine *engine = call->engine;
     struct tr__task *task = call->task;
     struct tr__tally tally = tr__engine_tally(engine, call->worker);
-    TR_ASSERT(call->under_way == 0); /* invariant 2: else the kernel writes into a dead frame */
+    TR_ASSERT(call->under_way == 0); /* invariant 2 */
     uint64_t now = tr__clock_now();
     tr__arena_give(&engine->completion->arena, &call->reserved);
-    enum tr_outcome outcome = call->status == 0 ? TR_OUTCOME_COMPLETED : TR_OUTCOME_FAILED;
+    enum tr_outcome outcome = call->status == 0 ? TR_OUTCOME_COMPLETED
+                              : call->lost      ? TR_OUTCOME_LOST
+                                                : TR_OUTCOME_FAILED;
     struct tr__step step = tr__task_finish(task, outcome, tr__engine_wanted(engine));
     if (step.action == TR__ACTION_LATE) {
         return_late(call, tally, step);
@@ -146,16 +148,18 @@ static uint64_t finish(struct tr_call *call)
     return now;
 }
 
-/* The function has returned TR_DEFERRED. */
-static void defer(struct tr_call *call)
+/* The function has returned TR_DEFERRED. `here`: its launch waits until somebody has ended it. */
+static void defer(struct tr_call *call, bool here)
 {
     struct tr__engine *engine = call->engine;
     struct tr__tally tally = tr__engine_tally(engine, call->worker);
     TR_ASSERT(call->under_way == 0);
     give_results(call); /* a deferred call's result comes with tr_finish */
-    struct tr__cold *cold = tr__registry_cold(&engine->completion->registry, call->task);
-    tr__store_relaxed(&cold->bytes_used, tr__task_bytes_used(call->task)); /* before DEFERRED */
-    struct tr__step step = tr__task_defer(call->task, tr__engine_wanted(engine));
+    uint32_t used = tr__task_bytes_used(call->task);           /* at most TR__TASK_BYTES */
+    tr__store_relaxed(&call->task->bytes_used, (uint8_t)used); /* published with DEFERRED */
+    bool wanted = tr__engine_wanted(engine);
+    struct tr__step step =
+        here ? tr__task_defer_here(call->task, wanted) : tr__task_defer(call->task, wanted);
     if (step.action == TR__ACTION_LATE) {
         return_late(call, tally, step);
     } else if (step.action == TR__ACTION_SETTLE) {
@@ -163,6 +167,11 @@ static void defer(struct tr_call *call)
         int code = code_of(call, step, &reason);
         tr__engine_settle(engine, tally, call->task, step, tr__clock_now(), code, reason);
         tr__memory_give(reason);
+    } else if (here) {
+        while (tr__word_is_live(tr__task_word(call->task))) {
+            tr__call_wait(call); /* tr_finish and cancel both notify */
+        }
+        tr__settle_drop(engine->completion, call->task, TR__TASK_HOLD_RUN);
     }
 }
 
@@ -176,25 +185,48 @@ static void open_frame(struct tr_call *call, struct tr__engine *engine, struct t
     call->fiber = NULL;
     call->finished = NULL;
     call->direct_made = false;
+    call->hooked = false;
+    call->outputs = 0;
     tr__stack_init(&call->done);
     call->under_way = 0;
     call->status = 0;
-    call->deadline_ns = TR_FOREVER;
+    call->lost = false;
     memset(&call->result, 0, sizeof(call->result));
     memset(&call->reserved, 0, sizeof(call->reserved));
+}
+
+/* What a function's own frame may measure, if it has left requests in it. */
+#define DEAD_FRAME_BYTES 8192u
+
+/* The function has returned with requests under way. They lie where its frame was, most likely: the
+ * gap keeps ours off it until the engine has given them back. */
+__attribute__((noinline, cold)) static void take_back(struct tr_call *call)
+{
+    unsigned char gap[DEAD_FRAME_BYTES];
+    __asm__ volatile("" : : "r"(gap) : "memory"); /* it is there, and nobody writes to it */
+    call->take_back(call);
+    __asm__ volatile("" : : "r"(gap) : "memory");
+    TR_ASSERT(call->under_way == 0);
 }
 
 static void call_function(struct tr_call *call)
 {
     const struct tr__tool *tool = tool_of(call->engine, call->task);
     int status = tool->function(call, tool->context);
+    if (call->under_way != 0) {
+        take_back(call);
+        status = TR_ESTATE; /* whatever it said: what it reports of itself is not to be trusted */
+    }
+    if (call->hooked && status != TR_DEFERRED) {
+        tr__hooks_close(tr__hooks_of(&call->engine->completion->registry, call->task), true);
+    }
     call->status = status > 0 && status != TR_DEFERRED ? TR_ESTATE : status;
 }
 
 static void return_from(struct tr_call *call)
 {
     if (call->status == TR_DEFERRED) {
-        defer(call);
+        defer(call, false);
     } else {
         (void)finish(call); /* the time is of use to plain tasks only */
     }
@@ -233,12 +265,12 @@ static void resume(struct tr__engine *engine, struct tr__worker *worker, struct 
             tr__engine_unawait(engine);
             return;
         }
-        uint32_t seen = TR__WAKE_AWAKE;
+        uint8_t seen = TR__WAKE_AWAKE;
         /* acq_rel: hands the suspended fiber to whoever notifies (call.c, invariants 1 and 2). */
-        if (tr__cas_acq_rel(&task->wake, &seen, (uint32_t)TR__WAKE_FIBER)) {
+        if (tr__cas_acq_rel(&task->wake, &seen, (uint8_t)TR__WAKE_FIBER)) {
             return;
         }
-        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* was NOTIFIED */
+        (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* was NOTIFIED */
     }
 }
 
@@ -252,6 +284,7 @@ static void run_awaiting(struct tr__engine *engine, struct tr__worker *worker,
         open_frame(&call, engine, task, word);
         call.worker = worker;
         call.status = TR_ENOMEM;
+        call.lost = true;
         (void)finish(&call);
         tr__engine_unawait(engine);
         return;
@@ -270,7 +303,7 @@ static uint64_t run_plain(struct tr__engine *engine, struct tr__worker *worker,
     call_function(&call);
     done_frame(&call);
     if (call.status == TR_DEFERRED) {
-        defer(&call);
+        defer(&call, false);
         return 0;
     }
     return finish(&call);
@@ -312,8 +345,10 @@ static bool is_brief(struct tr__engine *engine, const struct tr__task *task)
 static void learn(struct tr__engine *engine, uint32_t tool, uint64_t start_ns, uint64_t end_ns)
 {
     uint64_t took = end_ns > start_ns ? end_ns - start_ns : 1;
-    took = took < UINT32_MAX ? took : UINT32_MAX;
     uint64_t typical = tr__load_relaxed(&engine->typical_ns[tool]); /* a hint */
+    /* One that was preempted shall not make all look long: several in a row are believed. */
+    uint64_t most = typical == 0 ? UINT32_MAX / 8 : typical * 8 + 1000;
+    took = took < most ? took : most;
     uint64_t next = typical == 0 ? took : (typical * 7 + took) / 8;
     uint64_t change = next > typical ? next - typical : typical - next;
     if (change > typical / 8 + 50 || typical == 0) {
@@ -355,12 +390,17 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
     struct tr__engine *engine = (struct tr__engine *)context;
     struct tr__engine_thread *thread = (struct tr__engine_thread *)worker->context;
     struct tr__task *task = TR__CONTAINER_OF(node, struct tr__task, run);
+    const char *next = (const char *)tr__load_relaxed(&node->next); /* a hint */
+    if (next != NULL) { /* fetched from the launcher's cache while this one runs */
+        __builtin_prefetch(next, 1);
+        __builtin_prefetch(next + TR_CACHE_LINE, 1);
+    }
     uint64_t word = tr__task_word(task);
     uint64_t now = worker->rested || thread->now_ns == 0 ? tr__clock_now() : thread->now_ns;
     worker->rested = false;
     thread->now_ns = 0;
     if ((word & TR__TASK_STARTED) != 0) {
-        (void)tr__exchange_acq_rel(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* call.c, invariant 1 */
+        (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* call.c, invariant 1 */
         ((struct tr_call *)task->frame)->worker = worker;
         let_run(engine, worker, task, word, now, true);
         return;
@@ -376,23 +416,34 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
     let_run(engine, worker, task, word, now, false);
 }
 
-void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task, uint64_t deadline_ns)
+/* Inline managers: what is due by now is done, before the task starts and before its end is
+ * decided. The caller has HOLD_RUN. */
+static void judge(struct tr__engine *engine, struct tr__task *task)
+{
+    if (!engine->config.threaded && (tr__task_word(task) & TR__TASK_HOLD_TIMER) != 0) {
+        tr__deadline_judge(engine, task);
+    }
+}
+
+void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task)
 {
     struct tr__tally tally = tr__engine_tally(engine, NULL);
     uint64_t word = 0;
+    judge(engine, task);
     if (!begin(engine, tally, task, tr__clock_now(), &word)) {
         return;
     }
+    if (!engine->config.threaded && (word & TR__TASK_HOLD_TIMER) != 0) {
+        tr__deadline_started(engine, task);
+    }
     struct tr_call call;
     open_frame(&call, engine, task, word);
-    call.deadline_ns = deadline_ns;
     call_function(&call);
+    judge(engine, task);
     if (call.status == TR_DEFERRED) {
-        /* It stays RUNNING with its hold: tr_finish and cancel both notify. */
-        while (tr__word_is_live(tr__task_word(task)) && !tr__call_is_cancelled(&call)) {
-            tr__call_wait(&call);
-        }
-        call.status = TR_ECANCELED;
+        defer(&call, true);
+        done_frame(&call);
+        return;
     }
     done_frame(&call);
     (void)finish(&call); /* the time is of no use here */

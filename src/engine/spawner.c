@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <toolring/error.h>
 #include <unistd.h>
@@ -84,6 +85,10 @@ static int open_pipe(int *ret_parent, int *ret_child, bool parent_reads)
 
 static int open_pipes(struct tr__spawn *spawn, struct tr__spawn_plan *plan)
 {
+    if (plan->terminal_fd > 0) {
+        plan->input_fd = plan->output_fd = plan->error_fd = plan->terminal_fd;
+        return 0;
+    }
     int error = open_pipe(&spawn->output_fd, &plan->output_fd, true);
 
     if (error == 0 && !spawn->merge_error) {
@@ -95,43 +100,90 @@ static int open_pipes(struct tr__spawn *spawn, struct tr__spawn_plan *plan)
     return error;
 }
 
-static int spawn_with(struct tr__spawn *spawn, void *stack)
+/* The child's ends: its own now. The terminal is its requester's. */
+static void close_child_ends(struct tr__spawn_plan *plan)
+{
+    if (plan->terminal_fd > 0) {
+        return;
+    }
+    close_one(&plan->input_fd);
+    close_one(&plan->output_fd);
+    close_one(&plan->error_fd);
+}
+
+/* Starts the planned child. Returns 0 or a negative errno with nothing left behind. */
+static int start(struct tr__spawn *spawn, struct tr__spawn_plan *plan, void *stack)
+{
+    int child_error_fd = plan->error_fd;
+
+    if (spawn->merge_error) {
+        plan->error_fd = plan->output_fd;
+    }
+    int error = tr__spawn_child(plan, stack, &spawn->pid, &spawn->process_fd);
+    plan->error_fd = child_error_fd;
+    if (error != 0) {
+        return error;
+    }
+    error = lift(&spawn->process_fd);
+    if (error != 0) {
+        (void)kill(-spawn->pid, SIGKILL); /* not reaped yet, so the group is its own */
+        while (waitpid(spawn->pid, NULL, 0) < 0 && errno == EINTR) {
+            /* a signal handler of the host's ran: wait on */
+        }
+    }
+    return error;
+}
+
+/* Plans, opens and starts; the tree is there already. */
+static int spawn_in_tree(struct tr__spawn *spawn, void *stack)
 {
     struct tr__spawn_plan plan;
 
+    spawn->failed_stage = TR__SPAWN_REQUEST;
     int error = tr__spawn_plan_init(&plan, spawn);
     if (error != 0) {
         return error;
     }
+    spawn->failed_stage = TR__SPAWN_PIPES;
     error = open_pipes(spawn, &plan);
     if (error == 0) {
-        int child_error_fd = plan.error_fd;
-        if (spawn->merge_error) {
-            plan.error_fd = plan.output_fd;
+        error = start(spawn, &plan, stack);
+        spawn->failed_stage = error == 0 ? TR__SPAWN_NOTHING : plan.stage;
+        if (error != 0 && plan.failed_what != NULL) {
+            (void)snprintf(spawn->failed_what, sizeof spawn->failed_what, "%s", plan.failed_what);
         }
-        error = tr__spawn_child(&plan, stack, &spawn->pid, &spawn->process_fd);
-        plan.error_fd = child_error_fd;
+    }
+    close_child_ends(&plan);
+    tr__spawn_plan_done(&plan);
+    return error;
+}
+
+static int spawn_with(struct tr__spawn *spawn, void *stack)
+{
+    struct tr__tree *tree = NULL;
+    int error = 0;
+
+    if (spawn->trees != NULL) {
+        spawn->failed_stage = TR__SPAWN_TREE;
+        error = tr__tree_open(spawn->trees, &spawn->limits_left, spawn->lifetime, &tree);
     }
     if (error == 0) {
-        error = lift(&spawn->process_fd);
-        if (error != 0) {
-            (void)kill(-spawn->pid, SIGKILL); /* not reaped yet, so the group is its own */
-            while (waitpid(spawn->pid, NULL, 0) < 0 && errno == EINTR) {
-                /* a signal handler of the host's ran: wait on */
-            }
+        spawn->tree = tree;
+        error = spawn_in_tree(spawn, stack);
+    }
+    if (error == 0) {
+        if (tree != NULL) {
+            tr__tree_started(tree, spawn->pid, spawn->process_fd);
         }
+        return 0;
     }
-    close_one(&plan.input_fd);
-    close_one(&plan.output_fd);
-    close_one(&plan.error_fd);
-    if (error != 0) {
-        spawn->pid = 0;
-        close_one(&spawn->process_fd);
-        close_one(&spawn->input_fd);
-        close_one(&spawn->output_fd);
-        close_one(&spawn->error_fd);
-    }
-    tr__spawn_plan_done(&plan);
+    spawn->tree = NULL;
+    tr__tree_close(tree);
+    spawn->pid = 0;
+    close_one(&spawn->process_fd);
+    close_one(&spawn->input_fd);
+    close_one(&spawn->output_fd);
+    close_one(&spawn->error_fd);
     return error;
 }
 
@@ -143,6 +195,10 @@ static void clear_results(struct tr__spawn *spawn)
     spawn->input_fd = -1;
     spawn->output_fd = -1;
     spawn->error_fd = -1;
+    spawn->tree = NULL;
+    spawn->limits_left = spawn->tree_limits;
+    spawn->failed_stage = TR__SPAWN_NOTHING;
+    spawn->failed_what[0] = '\0';
 }
 
 int tr__spawn_now(struct tr__spawn *spawn)
@@ -273,7 +329,7 @@ void tr__spawner_post(struct tr__spawner *spawner, struct tr__spawn *spawn)
         }
     }
     spawn->message.kind = TR__MESSAGE_START;
-    spawn->die_with_thread = true;
+    spawn->die_with_thread = spawn->lifetime != TR_PROCESS_LIFETIME_DAEMON;
     tr__inbox_push(&spawner->threads[choice].inbox, &spawn->message.node);
 }
 

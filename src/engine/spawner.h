@@ -16,10 +16,29 @@
 
 #include "base/atomic.h"
 #include "engine/op.h"
+#include "engine/tree.h"
 #include "parts/inbox.h"
 
 /* Spawning serialises on the kernel's mmap lock: more threads gain nothing. */
 #define TR__SPAWNER_THREADS_MAX 4u
+
+/* Room for what a failed spawn was about; longer ones are cut. */
+#define TR__SPAWN_FAILED_BYTES 256u
+
+/* What a spawn was doing when it failed. */
+enum tr__spawn_stage {
+    TR__SPAWN_NOTHING, /* it did not fail */
+    TR__SPAWN_REQUEST, /* the request itself, or memory for it */
+    TR__SPAWN_TREE,    /* its cgroup leaf, or a limit that needs one */
+    TR__SPAWN_PIPES,
+    TR__SPAWN_CLONE,
+    TR__SPAWN_SESSION, /* its session, and dying with the host */
+    TR__SPAWN_TERMINAL,
+    TR__SPAWN_DESCRIPTORS,
+    TR__SPAWN_LIMITS, /* a resource limit, nice */
+    TR__SPAWN_DIRECTORY,
+    TR__SPAWN_EXECUTE,
+};
 
 /*
  * A request, in the requester's memory; it belongs to the spawner from tr__spawner_post until
@@ -36,7 +55,19 @@ struct tr__spawn {
     bool clear_environment;         /* start from nothing instead of the host's environment */
     bool merge_error;               /* standard error goes where standard output goes */
     bool want_input;                /* a pipe as standard input; else /dev/null */
-    bool die_with_thread;           /* SIGKILL when the spawning thread ends; post sets it */
+    bool die_with_thread;           /* SIGKILL when the spawning thread ends; post sets it, but
+                                       not for daemons */
+    bool set_file_mask;             /* umask is to be `file_mask` */
+    mode_t file_mask;
+    int nice;        /* added to the host's */
+    int terminal_fd; /* the slave of a pty, 3 or higher, becomes its controlling terminal and 0, 1,
+                        2; no pipes then. 0 or negative: none. The requester closes it */
+    const tr_process_limit *limits; /* resource limits of each process */
+    size_t limits_count;
+    struct tr__tree_limits tree_limits; /* of the tree; where there is no leaf, of each process */
+    tr_process_lifetime lifetime;
+    struct tr__tree_limits limits_left; /* the spawner's own: those that no leaf enforces */
+    struct tr__trees *trees; /* NULL: no tree is held (and `lifetime` is without effect) */
 
     /* On a spawner thread, its last touch of the request. */
     void (*done)(struct tr__spawn *spawn);
@@ -49,6 +80,10 @@ struct tr__spawn {
     int input_fd;
     int output_fd;
     int error_fd;
+    struct tr__tree *tree; /* the requester's, if there is a process and `trees` */
+    enum tr__spawn_stage failed_stage;
+    char failed_what[TR__SPAWN_FAILED_BYTES]; /* the path or directory of a failed exec or chdir,
+                                                 "" otherwise */
 };
 
 struct tr__spawner;
@@ -93,6 +128,10 @@ void tr__spawner_reaped(struct tr__spawner *spawner);
  * threads are joined. Every process started must have ended, or it gets SIGKILL now.
  */
 void tr__spawner_close(struct tr__spawner *spawner);
+
+/* Whether children die with the host: not where only posix_spawn is allowed, as the first spawn has
+ * found. */
+bool tr__spawner_dies_with_host(void);
 
 /*
  * The same in the calling thread: fills in the results, does not call `done`, counts nothing. The

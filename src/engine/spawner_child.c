@@ -1,50 +1,45 @@
 /*
- * spawner_child.c: from a plan to a running program, without fork.
+ * spawner_child.c: what a child does between the clone and its program.
  *
- * Owner: the spawning thread, which the kernel suspends meanwhile, and the child. Called by
- * spawner.c; calls the kernel.
- *
- * clone with CLONE_VM | CLONE_VFORK | CLONE_PIDFD: the child borrows the parent's memory on a
- * stack of its own until it executes its program, so the size of the host does not matter.
+ * Owner: the child, on borrowed memory, while the spawning thread is suspended. Called by
+ * spawner_clone; calls the kernel.
  *
  *  1. The child makes raw system calls and writes to its stack, errno (its parent's, who sleeps)
- *     and plan->error, nothing else: no allocation, no locks, no stdio. It is compiled without
- *     sanitizers, and libc's wrappers are avoided where a sanitizer would intercept them and note
- *     the child's doings as its parent's (sigaction is the bad one).
- *  2. Signals are all blocked from before the clone until every handler has been reset in the
- *     child: a handler of the host's must never run on borrowed memory.
+ *     and the plan's last three fields, nothing else: no allocation, no locks, no stdio. It is
+ *     compiled without sanitizers, and libc's wrappers are avoided where a sanitizer would
+ *     intercept them and note the child's doings as its parent's (sigaction is the bad one).
+ *  2. Signals are all blocked from before the clone until every handler has been reset here: a
+ *     handler of the host's must never run on borrowed memory.
  *  3. Descriptors of the plan are 3 or higher, so that putting them to 0, 1 and 2 overwrites none.
  *     Everything else is close-on-exec: ours by birth, the host's by close_range.
  *  4. PR_SET_PDEATHSIG fires when the spawning *thread* ends, so it is for immortal ones only. The
- *     parent may have died before it was set: then getppid tells.
- *  5. A failed child is reaped here; a successful one is its requester's.
+ *     parent may have died before it was set: then getppid tells. It goes no further than the
+ *     leader: what that has started is held by its tree alone.
+ *  5. Limits come last: they must not hinder what comes before.
  *
- * Where clone is refused (EPERM, ENOSYS, EINVAL: a seccomp filter, an emulator), posix_spawn does
- * it from then on, without PR_SET_PDEATHSIG.
- * Cost: about 0.5 ms for a dynamic program, most of it exec; the thread is blocked all the while.
- * Rejected: fork (17 a second under a host of 2 GiB against 2000); clone3 (the same in the kernel,
- * but refused by older container profiles, which cannot look into its argument, and libc exports
- * no wrapper that gives it a stack); close-on-exec for each descriptor (thousands of calls).
+ * Cost: 80 system calls, 62 of them to reset signals (there is no one call that resets ignored
+ * ones too), together some 10 us of the 300 that an exec costs.
+ * Rejected: close-on-exec for each descriptor (thousands of calls).
  */
 #include "engine/spawner_plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "base/assert.h"
-#include "base/atomic.h"
 
 #define SIGNALS (_NSIG - 1)
 /* Bytes of the kernel's signal set. */
 #define SIGNAL_SET_BYTES (_NSIG / 8)
+/* setpriority's range, and what getpriority answers for 0. */
+#define NICE_LEAST (-20)
+#define NICE_MOST 19
+#define NICE_ZERO 20
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
@@ -57,17 +52,7 @@
     __attribute__((no_sanitize_address, no_sanitize_thread, no_sanitize_undefined, noinline))
 #endif
 
-/* ThreadSanitizer takes every clone for a fork and tidies up in the child, that is, in our memory.
- * libc's own name for it goes past that. */
-#if defined(TR__WITH_TSAN)
-int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
-#define clone __clone
-#endif
-
-static tr__atomic_u32 clone_refused; /* 1: use posix_spawn; written by whoever finds out */
-
-/* Whether an exec that failed so leaves hope for the next candidate. */
-UNWATCHED static bool goes_on(int error)
+UNWATCHED bool tr__spawn_goes_on(int error)
 {
     return error == ENOENT || error == ENOTDIR || error == EACCES || error == ESTALE ||
            error == ENODEV || error == ETIMEDOUT;
@@ -125,28 +110,33 @@ UNWATCHED static int child_execute(const char *path, char **arguments, char **en
 }
 
 /* Tries the candidates; returns why none would do. A forbidden one says more than a missing one. */
-UNWATCHED static int child_execute_any(const struct tr__spawn_plan *plan)
+UNWATCHED static int child_execute_any(struct tr__spawn_plan *plan)
 {
-    bool forbidden = false;
+    const char *forbidden = NULL;
     int error = ENOENT;
 
+    plan->stage = TR__SPAWN_EXECUTE;
     for (char **candidate = plan->candidates; *candidate != NULL; candidate++) {
+        plan->failed_what = *candidate;
         error = child_execute(*candidate, plan->arguments, plan->environment);
         if (error == ENOEXEC) {
             plan->shell_arguments[1] = *candidate;
             return child_execute(plan->shell_arguments[0], plan->shell_arguments,
                                  plan->environment);
         }
-        if (!goes_on(error)) {
+        if (!tr__spawn_goes_on(error)) {
             return error;
         }
-        forbidden = forbidden || error == EACCES;
+        forbidden = error == EACCES ? *candidate : forbidden;
     }
-    return forbidden ? EACCES : error;
+    plan->failed_what = forbidden != NULL ? forbidden : plan->arguments[0];
+    return forbidden != NULL ? EACCES : error;
 }
 
-UNWATCHED static int child_prepare(const struct tr__spawn_plan *plan)
+/* Its session, and its end with the host's. */
+UNWATCHED static int child_session(struct tr__spawn_plan *plan)
 {
+    plan->stage = TR__SPAWN_SESSION;
     if (syscall(SYS_setsid) < 0) {
         return errno;
     }
@@ -158,21 +148,94 @@ UNWATCHED static int child_prepare(const struct tr__spawn_plan *plan)
             return ESRCH; /* the host has died: nobody will read this */
         }
     }
-    int error = child_descriptors(plan);
+    return 0;
+}
+
+UNWATCHED static int child_limit(int resource, uint64_t soft, uint64_t hard)
+{
+    const uint64_t limit[2] = {soft, hard}; /* the kernel's struct rlimit64 */
+
+    return syscall(SYS_prlimit64, 0, resource, limit, NULL) < 0 ? errno : 0;
+}
+
+UNWATCHED static int child_limits(struct tr__spawn_plan *plan)
+{
+    int error = 0;
+
+    plan->stage = TR__SPAWN_LIMITS;
+    if (plan->nice != 0) {
+        long nice = NICE_ZERO - syscall(SYS_getpriority, PRIO_PROCESS, 0) + plan->nice;
+        nice = nice < NICE_LEAST ? NICE_LEAST : nice > NICE_MOST ? NICE_MOST : nice;
+        if (syscall(SYS_setpriority, PRIO_PROCESS, 0, nice) < 0) {
+            return errno;
+        }
+    }
+    if (plan->mark != 0) {
+        (void)child_limit(RLIMIT_LOCKS, plan->mark, plan->mark); /* the environment has it too */
+    }
+    if (plan->tree_limits.memory_bytes_max != 0) {
+        uint64_t bytes = plan->tree_limits.memory_bytes_max;
+        error = child_limit(RLIMIT_AS, bytes, bytes);
+    }
+    if (error == 0 && plan->tree_limits.processes_max != 0) {
+        uint64_t count = plan->tree_limits.processes_max;
+        error = child_limit(RLIMIT_NPROC, count, count);
+    }
+    for (size_t index = 0; error == 0 && index < plan->limits_count; index++) {
+        const tr_process_limit *limit = &plan->limits[index];
+        error = child_limit(limit->resource, limit->soft, limit->hard);
+    }
+    return error;
+}
+
+UNWATCHED static int child_prepare(struct tr__spawn_plan *plan)
+{
+    if (plan->join_fd >= 0) {
+        plan->stage = TR__SPAWN_TREE;
+        if (syscall(SYS_write, plan->join_fd, "0", 1) < 0) {
+            return errno;
+        }
+    }
+    int error = child_session(plan);
     if (error != 0) {
         return error;
     }
-    if (plan->directory != NULL && syscall(SYS_chdir, plan->directory) < 0) {
-        return errno;
+    plan->stage = TR__SPAWN_DESCRIPTORS;
+    error = child_descriptors(plan);
+    if (error != 0) {
+        return error;
+    }
+    if (plan->terminal_fd > 0) {
+        plan->stage = TR__SPAWN_TERMINAL;
+        if (syscall(SYS_ioctl, 0, TIOCSCTTY, 0) < 0) {
+            return errno;
+        }
+    }
+    if (plan->set_file_mask) {
+        (void)syscall(SYS_umask, plan->file_mask); /* cannot fail */
+    }
+    if (plan->directory != NULL) {
+        plan->stage = TR__SPAWN_DIRECTORY;
+        plan->failed_what = plan->directory;
+        if (syscall(SYS_chdir, plan->directory) < 0) {
+            return errno;
+        }
+        plan->failed_what = NULL;
+    }
+    error = child_limits(plan);
+    if (error != 0) {
+        return error;
     }
     child_signals();
     return 0;
 }
 
 /* The child's whole life in this program. */
-UNWATCHED static int child(void *argument)
+UNWATCHED int tr__spawn_become(void *argument)
 {
     struct tr__spawn_plan *plan = argument;
+
+    plan->begun = true;
     int error = child_prepare(plan);
 
     if (error == 0) {
@@ -181,160 +244,4 @@ UNWATCHED static int child(void *argument)
     plan->error = error;
     (void)syscall(SYS_exit_group, 127);
     return 127;
-}
-
-/* Waits for a child that has ended or is about to; the host may have been quicker (ECHILD). */
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        /* a signal handler of the host's ran: wait on */
-    }
-}
-
-static int start_by_clone(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid,
-                          int *ret_process_fd)
-{
-    int process_fd = -1;
-
-    plan->error = 0;
-    pid_t pid = clone(child, (char *)stack + TR__SPAWN_STACK_BYTES,
-                      CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, plan, &process_fd);
-    if (pid < 0) {
-        return -errno;
-    }
-    if (plan->error != 0) {
-        reap(pid);
-        (void)close(process_fd);
-        return -plan->error;
-    }
-    *ret_pid = pid;
-    *ret_process_fd = process_fd;
-    return 0;
-}
-
-/* The file actions and attributes of posix_spawn that say the same as child_prepare. */
-static int describe(const struct tr__spawn_plan *plan, posix_spawn_file_actions_t *actions,
-                    posix_spawnattr_t *attributes)
-{
-    sigset_t all;
-    sigset_t none;
-    int error;
-
-    (void)sigfillset(&all);
-    (void)sigemptyset(&none);
-    error = plan->input_fd < 0
-                ? posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0)
-                : posix_spawn_file_actions_adddup2(actions, plan->input_fd, 0);
-    if (error == 0) {
-        error = posix_spawn_file_actions_adddup2(actions, plan->output_fd, 1);
-    }
-    if (error == 0) {
-        error = posix_spawn_file_actions_adddup2(actions, plan->error_fd, 2);
-    }
-    if (error == 0 && plan->directory != NULL) {
-        error = posix_spawn_file_actions_addchdir_np(actions, plan->directory);
-    }
-#if __GLIBC_PREREQ(2, 34)
-    if (error == 0) {
-        error = posix_spawn_file_actions_addclosefrom_np(actions, 3);
-    }
-#endif
-    if (error == 0) {
-        error = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
-                                                         POSIX_SPAWN_SETSIGDEF);
-    }
-    (void)posix_spawnattr_setsigdefault(attributes, &all); /* cannot fail: they copy */
-    (void)posix_spawnattr_setsigmask(attributes, &none);
-    return error;
-}
-
-/* child_execute_any by posix_spawn. Returns 0 or errno. */
-static int spawn_any(const struct tr__spawn_plan *plan, const posix_spawn_file_actions_t *actions,
-                     const posix_spawnattr_t *attributes, pid_t *ret_pid)
-{
-    bool forbidden = false;
-    int error = ENOENT;
-
-    for (char **candidate = plan->candidates; *candidate != NULL; candidate++) {
-        struct timespec pause = {0, TR__SPAWN_BUSY_NS};
-        for (unsigned attempt = 1; attempt <= TR__SPAWN_BUSY_ATTEMPTS; attempt++) {
-            error = posix_spawn(ret_pid, *candidate, actions, attributes, plan->arguments,
-                                plan->environment);
-            if (error != ETXTBSY) {
-                break;
-            }
-            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-            pause.tv_nsec *= 2;
-        }
-        if (error == ENOEXEC) {
-            plan->shell_arguments[1] = *candidate;
-            return posix_spawn(ret_pid, plan->shell_arguments[0], actions, attributes,
-                               plan->shell_arguments, plan->environment);
-        }
-        if (!goes_on(error)) {
-            return error;
-        }
-        forbidden = forbidden || error == EACCES;
-    }
-    return forbidden ? EACCES : error;
-}
-
-static int start_by_posix_spawn(const struct tr__spawn_plan *plan, pid_t *ret_pid,
-                                int *ret_process_fd)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    pid_t pid = 0;
-
-    int error = posix_spawn_file_actions_init(&actions);
-    if (error != 0) {
-        return -error;
-    }
-    error = posix_spawnattr_init(&attributes);
-    if (error != 0) {
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return -error;
-    }
-    error = describe(plan, &actions, &attributes);
-    if (error == 0) {
-        error = spawn_any(plan, &actions, &attributes, &pid);
-    }
-    (void)posix_spawnattr_destroy(&attributes);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) {
-        return -error;
-    }
-    int process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (process_fd < 0) {
-        error = errno;
-        (void)kill(-pid, SIGKILL); /* its whole group; it cannot have been reaped by us */
-        reap(pid);
-        return -error;
-    }
-    *ret_pid = pid;
-    *ret_process_fd = process_fd;
-    return 0;
-}
-
-int tr__spawn_child(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid, int *ret_process_fd)
-{
-    sigset_t all;
-    sigset_t before;
-    int error = -ENOSYS;
-
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    /* relaxed: a hint that saves a failing call */
-    bool refused = tr__load_relaxed(&clone_refused) != 0;
-    if (!refused) {
-        error = start_by_clone(plan, stack, ret_pid, ret_process_fd);
-        /* The program's own EPERM or EINVAL comes with plan->error. */
-        refused = (error == -EPERM || error == -ENOSYS || error == -EINVAL) && plan->error == 0;
-    }
-    if (refused) {
-        tr__store_relaxed(&clone_refused, 1u); /* as above */
-        error = start_by_posix_spawn(plan, ret_pid, ret_process_fd);
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
 }

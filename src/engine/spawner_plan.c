@@ -82,21 +82,31 @@ static bool named_in(const char *const *list, const char *entry)
     return false;
 }
 
-static void merge_environment(char **merged, const struct tr__spawn *spawn)
+/* The tree's mark, "NAME=value", or NULL. */
+static const char *mark_of(const struct tr__spawn *spawn)
+{
+    return spawn->tree != NULL ? tr__tree_mark(spawn->tree) : NULL;
+}
+
+static void merge_environment(char **merged, const struct tr__spawn *spawn, const char *mark)
 {
     const char *const *changes = spawn->environment;
     size_t count = 0;
 
     for (char **host = environ; !spawn->clear_environment && host != NULL && *host != NULL;
          host++) {
-        if (!named_in(changes, *host)) {
+        if (!named_in(changes, *host) && (mark == NULL || !same_name(mark, *host))) {
             merged[count++] = *host;
         }
     }
     for (size_t index = 0; changes != NULL && changes[index] != NULL; index++) {
-        if (strchr(changes[index], '=') != NULL && !named_in(changes + index + 1, changes[index])) {
+        if (strchr(changes[index], '=') != NULL && !named_in(changes + index + 1, changes[index]) &&
+            (mark == NULL || !same_name(mark, changes[index]))) {
             merged[count++] = borrow(changes[index]);
         }
+    }
+    if (mark != NULL) {
+        merged[count++] = borrow(mark); /* the tree's until it is closed */
     }
     merged[count] = NULL;
 }
@@ -154,7 +164,7 @@ static void list_candidates(char **candidates, char *text, const char *name, con
 static void measure(struct sizes *sizes, const struct tr__spawn *spawn, const char *path)
 {
     sizes->arguments = spawn->shell != NULL ? 4 : list_length(spawn->argv);
-    sizes->environment = list_length(spawn->environment);
+    sizes->environment = list_length(spawn->environment) + 1; /* the mark */
     for (char **host = environ; host != NULL && *host != NULL; host++) {
         sizes->environment += 1;
     }
@@ -211,7 +221,18 @@ int tr__spawn_plan_init(struct tr__spawn_plan *plan, const struct tr__spawn *spa
         .memory = block,
         .directory = spawn->directory,
         .die_with_thread = spawn->die_with_thread,
+        .set_file_mask = spawn->set_file_mask,
+        .file_mask = spawn->file_mask,
+        .nice = spawn->nice,
+        .tree_limits = spawn->limits_left,
+        .mark = spawn->tree != NULL ? tr__tree_mark_number(spawn->tree) : 0,
+        .limits = spawn->limits,
+        .limits_count = spawn->limits_count,
+        .terminal_fd = spawn->terminal_fd,
+        .directory_fd = spawn->tree != NULL ? tr__tree_directory(spawn->tree) : -1,
         .parent = getpid(),
+        .join_fd = -1,
+        .stage = TR__SPAWN_CLONE,
         .input_fd = -1,
         .output_fd = -1,
         .error_fd = -1,
@@ -221,7 +242,7 @@ int tr__spawn_plan_init(struct tr__spawn_plan *plan, const struct tr__spawn *spa
     plan->environment = plan->shell_arguments + sizes.arguments + 2;
     plan->candidates = plan->environment + sizes.environment + 1;
     fill_arguments(plan, spawn, sizes.arguments);
-    merge_environment(plan->environment, spawn);
+    merge_environment(plan->environment, spawn, mark_of(spawn));
     if (look_up) {
         char *text = (char *)(plan->candidates + sizes.candidates + 1);
         list_candidates(plan->candidates, text, spawn->argv[0], path);

@@ -28,12 +28,25 @@ struct tr__spawn_plan {
     int input_fd;          /* the child's ends; -1: /dev/null */
     int output_fd;
     int error_fd;
+    int terminal_fd;  /* all three of them, and the controlling terminal; 0 or less: none */
+    int directory_fd; /* the cgroup leaf to be born in; -1 */
+    int join_fd;      /* its cgroup.procs, where the child has to go there by itself; -1 */
     bool die_with_thread;
+    bool set_file_mask;
+    mode_t file_mask;
+    int nice;
+    struct tr__tree_limits tree_limits; /* those that no leaf enforces */
+    uint64_t mark;                      /* for RLIMIT_LOCKS; 0: none */
+    const tr_process_limit *limits;
+    size_t limits_count;
     pid_t parent;
     void *memory; /* what the lists are made of */
 
     /* Written by the child, which shares memory, read when it has gone. */
-    volatile int error; /* 0 or errno */
+    volatile bool begun; /* it has run at all */
+    volatile int error;  /* 0 or errno */
+    volatile enum tr__spawn_stage stage;
+    const char *volatile failed_what; /* the path it is about; NULL: none */
 };
 
 /* ---- spawner_plan.c ---- */
@@ -44,6 +57,15 @@ int tr__spawn_plan_init(struct tr__spawn_plan *plan, const struct tr__spawn *spa
 void tr__spawn_plan_done(struct tr__spawn_plan *plan);
 
 /* ---- spawner_child.c ---- */
+
+/* A `struct tr__spawn_plan`: becomes its program, or leaves why not in it and exits. In the child,
+ * on memory that is the parent's too. */
+int tr__spawn_become(void *plan);
+
+/* Whether an exec that failed so leaves hope for the next candidate. */
+bool tr__spawn_goes_on(int error);
+
+/* ---- spawner_clone.c ---- */
 
 /*
  * Starts the child; `stack` has TR__SPAWN_STACK_BYTES. Blocks until it executes its program.

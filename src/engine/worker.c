@@ -326,6 +326,31 @@ static void ensure_watch(struct tr__workers *workers)
     }
 }
 
+/* Whether brief work is best left to those who are awake: they and the thread that brings it keep
+ * every processor busy already, or what waits is less than a wake costs. */
+static bool leave_to_awake(struct tr__workers *workers, uint64_t idle, struct tr__seat *seat)
+{
+    uint32_t awake = workers->config.seats - (uint32_t)__builtin_popcountll(idle);
+    return awake + 1 >= workers->config.processors || depth(seat) <= BACKLOG_MAX;
+}
+
+/* Somebody awake is cheaper than somebody asleep, if it is back at its queue at once. */
+static uint32_t awake_instead(struct tr__workers *workers, uint64_t idle, uint32_t sleeper)
+{
+    uint32_t seats = workers->config.seats;
+    uint64_t all = seats == 64 ? UINT64_MAX : (UINT64_C(1) << seats) - 1;
+    uint64_t awake = all & ~idle;
+    if (awake != 0) {
+        uint32_t seat = (uint32_t)__builtin_ctzll(awake);
+        /* relaxed: a hint */
+        if (tr__load_relaxed(&workers->seats[seat].mode) == TR__SEAT_BRIEF &&
+            leave_to_awake(workers, idle, &workers->seats[seat])) {
+            return seat;
+        }
+    }
+    return sleeper;
+}
+
 /* The second half of posting, after the push: invariant 1. */
 static void announce(struct tr__workers *workers, uint32_t index)
 {
@@ -338,7 +363,7 @@ static void announce(struct tr__workers *workers, uint32_t index)
     if (tr__load_seq_cst(&workers->searching) != 0) {
         return;
     }
-    if (tr__load_seq_cst(&seat->mode) == TR__SEAT_BRIEF && depth(seat) <= BACKLOG_MAX) {
+    if (tr__load_seq_cst(&seat->mode) == TR__SEAT_BRIEF && leave_to_awake(workers, idle, seat)) {
         ensure_watch(workers);
         return;
     }
@@ -349,6 +374,10 @@ void tr__workers_post_chain(struct tr__workers *workers, struct tr__mpsc_node *f
                             struct tr__mpsc_node *last, uint32_t nodes, uint32_t seat, bool low)
 {
     TR_ASSERT(seat < workers->config.seats);
+    uint64_t idle = tr__load_relaxed(&workers->idle); /* a hint: announce looks again */
+    if ((idle >> seat & 1u) != 0) {
+        seat = awake_instead(workers, idle, seat); /* chosen a while ago */
+    }
     struct tr__seat *target = &workers->seats[seat];
     /* relaxed: an estimate. */
     tr__store_relaxed(&target->assigned, tr__load_relaxed(&target->assigned) + nodes);
@@ -365,19 +394,9 @@ void tr__workers_post(struct tr__workers *workers, struct tr__mpsc_node *node, u
 uint32_t tr__workers_choose(struct tr__workers *workers, uint32_t *random)
 {
     uint32_t seats = workers->config.seats;
-    uint64_t all = seats == 64 ? UINT64_MAX : (UINT64_C(1) << seats) - 1;
     uint64_t idle = tr__load_relaxed(&workers->idle); /* hints, all of it; announce looks again */
-    uint64_t awake = all & ~idle;
-    if (idle != 0 && awake != 0) {
-        /* Somebody awake is cheaper than somebody asleep, if it is back at its queue at once. */
-        uint32_t seat = (uint32_t)__builtin_ctzll(awake);
-        if (tr__load_relaxed(&workers->seats[seat].mode) == TR__SEAT_BRIEF &&
-            depth(&workers->seats[seat]) <= BACKLOG_MAX) {
-            return seat;
-        }
-    }
     if (idle != 0) {
-        return (uint32_t)__builtin_ctzll(idle);
+        return awake_instead(workers, idle, (uint32_t)__builtin_ctzll(idle));
     }
     *random = *random * UINT32_C(1664525) + UINT32_C(1013904223);
     uint32_t one = (*random >> 8) % seats;

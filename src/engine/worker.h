@@ -63,6 +63,7 @@ struct tr__workers_config {
     uint32_t seats;
     uint32_t substitutes_max;
     uint64_t slice_ns;
+    uint32_t processors; /* that this process may use */
     bool spin; /* there is more than one processor: looking on for a while beats sleeping */
     void *context;
     /* A worker runs a node. It may sleep in a tool for as long as it likes. */

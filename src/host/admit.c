@@ -31,8 +31,10 @@ static void fill_bytes(struct tr__task *task, const struct tr__prepared *call)
     unsigned char *in = block ? (unsigned char *)call->in.data : task->bytes;
     task->in = in;
     task->in_origin = call->in.origin;
-    task->flags = block ? TR__TASK_FLAG_IN_BLOCK : 0;
-    task->flags |= call->approval != NULL ? TR__TASK_FLAG_ASKED : 0;
+    unsigned flags = block ? TR__TASK_FLAG_IN_BLOCK : 0;
+    flags |= call->approval != NULL ? TR__TASK_FLAG_ASKED : 0;
+    flags |= request->input_release != NULL ? TR__TASK_FLAG_INPUT_BORROWED : 0;
+    tr__store_relaxed(&task->flags, (uint8_t)flags); /* published by tr__task_admit */
     task->call_id_size = (uint8_t)request->call_id.size;
     task->metadata_size = (uint16_t)request->metadata.size;
     task->input_size = (uint32_t)request->input.size;
@@ -43,7 +45,6 @@ static void fill_bytes(struct tr__task *task, const struct tr__prepared *call)
         memcpy(in + request->call_id.size, request->metadata.data, request->metadata.size);
     }
     if (request->input_release != NULL) {
-        task->flags |= TR__TASK_FLAG_INPUT_BORROWED;
         /* The host's bytes: handed back as they came. */
         memcpy(&task->input, &request->input.data, sizeof(task->input));
     } else {
@@ -57,7 +58,7 @@ static void fill_bytes(struct tr__task *task, const struct tr__prepared *call)
 static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__prepared *call)
 {
     struct tr__task *task = call->task;
-    tr__store_relaxed(&task->wake, (uint32_t)TR__WAKE_AWAKE); /* all published by tr__task_admit */
+    tr__store_relaxed(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* all published by tr__task_admit */
     tr__store_relaxed(&task->seat, (uint8_t)call->seat);
     tr__store_relaxed(&task->lane, tr__load_relaxed(&turn->lane));
     tr__store_relaxed(&task->started_ns, UINT64_C(0));
@@ -72,13 +73,11 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     task->reason = NULL;
     task->user = call->request->user;
     fill_bytes(task, call);
+    tr__arena_count(&manager->completion->arena, &call->in);
     bool cooperative = (call->bits & TR__TASK_COOPERATIVE) != 0;
-    if (manager->threaded && tr__deadline_init(&manager->engine, task, call->options,
-                                               cooperative || call->approval != NULL)) {
-        call->bits |= TR__TASK_HOLD_TIMER;
-    }
-    if (manager->threaded && call->approval != NULL) {
-        call->bits |= TR__TASK_HOLD_TIMER; /* always: a later request may expire */
+    bool asks = call->approval != NULL;
+    if (tr__deadline_init(&manager->engine, task, call->options, cooperative || asks) || asks) {
+        call->bits |= TR__TASK_HOLD_TIMER; /* of an approval always: a later request may expire */
     }
     if (cooperative || (call->bits & (TR__TASK_COLD | TR__TASK_HOLD_TIMER)) != 0 ||
         call->request->input_release != NULL || call->approval != NULL) {
@@ -133,13 +132,14 @@ static int admit_one(tr_manager *manager, struct tr__lane *lane, struct tr__turn
     }
     call->task = tr__registry_take_task(registry, lane);
     if (call->task == NULL) {
+        call->no_slot = true;
         return TR_EAGAIN;
     }
     if (!reserve_fiber(manager, call)) { /* last: it never has to be taken back */
         tr__registry_untake_task(registry, lane, call->task);
         call->task = NULL;
         /* Whoever found no slot meanwhile looks again; and so does this one, once: has_fiber. */
-        tr__gate_open(&registry->room);
+        tr__room_open(&registry->room);
         return TR_EAGAIN;
     }
     if (manager->threaded && lane->target_left == 0) {
@@ -187,30 +187,45 @@ struct tr__lane *tr__admit(tr_manager *manager, struct tr__prepared *calls, size
     return lane;
 }
 
+/* One attempt with the slots of all lanes: until it succeeds, fails for another reason, or no lane
+ * has a free slot. */
+static void attempt(tr_manager *manager, struct tr__prepared *call, struct tr__lane *lane)
+{
+    struct tr__registry *registry = tr__manager_registry(manager);
+    do {
+        tr__arena_look(&manager->completion->arena);
+        call->error = 0;
+        call->no_slot = false;
+        (void)tr__admit(manager, call, 1); /* the same lane, or the turn is gone */
+    } while (call->error == TR_EAGAIN && call->no_slot &&
+             tr__registry_rebalance(registry, lane, TR__TAG_TASK));
+}
+
 void tr__admit_again(tr_manager *manager, struct tr__prepared *call, struct tr__lane *lane)
 {
     struct tr__registry *registry = tr__manager_registry(manager);
     uint64_t deadline = tr__deadline_after(call->request->admit_timeout_ns);
-    struct tr__gate *room = &registry->room;
-    uint32_t epoch = tr__gate_enter(room);
-    tr__manager_nudge(manager); /* timers of ended tasks hold their slots */
-    for (;;) {
-        (void)tr__registry_rebalance(registry, lane,
-                                     TR__TAG_TASK); /* what there is, is brought here */
-        call->error = 0;
-        (void)tr__admit(manager, call, 1); /* the same lane, or the turn is gone */
-        bool up = call->request->admit_timeout_ns == 0 ||
-                  (deadline != TR_FOREVER && tr__clock_now() >= deadline);
-        if (call->error != TR_EAGAIN || up || tr__load_acquire(&registry->closing) != 0) {
-            break;
-        }
-        epoch = tr__gate_wait(room, epoch, deadline);
+    struct tr__room *room = &registry->room;
+    uint32_t epoch = tr__gate_enter(&room->gate);
+    tr__room_arm(room); /* before the last look */
+    attempt(manager, call, lane);
+    if (call->error == TR_EAGAIN) {
+        tr__manager_flush(manager); /* timers of ended tasks hold their slots */
+        attempt(manager, call, lane);
     }
-    tr__gate_leave(room);
+    while (call->error == TR_EAGAIN && call->request->admit_timeout_ns != 0 &&
+           (deadline == TR_FOREVER || tr__clock_now() < deadline) &&
+           tr__load_acquire(&registry->closing) == 0) {
+        epoch = tr__gate_wait(&room->gate, epoch, deadline);
+        attempt(manager, call, lane);
+    }
+    tr__gate_leave(&room->gate);
     if (call->error == TR_EAGAIN && tr__load_acquire(&registry->closing) != 0) {
         call->error = TR_ECLOSED;
     }
     if (call->error == TR_EAGAIN) {
         (void)tr__fetch_add_relaxed(&lane->refused, UINT64_C(1)); /* a number to show */
+    } else {
+        tr__room_fire(room); /* there may be more room, and arming has hidden it */
     }
 }

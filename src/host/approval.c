@@ -80,7 +80,7 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
     approval->accepted_ns = task->accepted_ns;
     approval->user = task->user;
     approval->session_user = turn->session->user;
-    bool expires = manager->threaded && (expire_ns != 0 || approval->approvals > 0);
+    bool expires = expire_ns != 0 || approval->approvals > 0;
     if (!tr__word_is_live(word)) {
         tr__memory_give(approval); /* nothing is asked any more; its resolution is on its way */
         return;
@@ -131,9 +131,7 @@ static int error_of(struct tr__step step)
 
 static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id id)
 {
-    if (manager->threaded) {
-        tr__deadline_queue(&manager->engine, task, tr__clock_now()); /* HOLD_ASK is the caller's */
-    }
+    tr__deadline_queue(&manager->engine, task, tr__clock_now()); /* HOLD_ASK is the caller's */
     struct tr__step step = tr__task_approve(task, id);
     if (step.action != TR__ACTION_ENQUEUE) {
         return error_of(step);
@@ -143,7 +141,7 @@ static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id i
         tr__engine_enqueue(&manager->engine, task, step.word,
                            tr__workers_choose(&manager->engine.workers, &random));
     } else {
-        tr__engine_run_here(&manager->engine, task, TR_FOREVER);
+        tr__engine_run_here(&manager->engine, task);
     }
     return 0;
 }
@@ -183,6 +181,7 @@ int tr_task_approve(tr_manager *manager, tr_task_id id)
     if (manager == NULL) {
         return TR_EINVAL;
     }
+    tr__engine_look(&manager->engine); /* it may have expired */
     struct tr__task *task = tr__registry_task(tr__manager_registry(manager), id);
     if (task == NULL) {
         return TR_ENOENT;
@@ -200,6 +199,7 @@ int tr_task_approve(tr_manager *manager, tr_task_id id)
     }
     int error = approve(manager, task, id);
     tr__settle_drop(manager->completion, task, TR__TASK_HOLD_ASK);
+    tr__engine_look(&manager->engine); /* it may have run here */
     return error;
 }
 
@@ -208,6 +208,7 @@ int tr_task_deny(tr_manager *manager, tr_task_id id, const char *reason)
     if (manager == NULL) {
         return TR_EINVAL;
     }
+    tr__engine_look(&manager->engine); /* it may have expired */
     struct tr__task *task = tr__registry_task(tr__manager_registry(manager), id);
     if (task == NULL) {
         return TR_ENOENT;

@@ -13,6 +13,8 @@
 #include "base/limits.h"
 #include "host/manager.h"
 
+#define FLAGS_ALL (TR_MANAGER_INLINE | TR_MANAGER_SUBREAPER | TR_MANAGER_NO_CGROUP)
+
 struct field {
     const char *name;
     size_t offset;
@@ -107,8 +109,12 @@ int tr__config_resolve(const tr_config *config, tr_config *ret_config)
         }
         resolved = *config;
     }
-    if ((resolved.flags & ~TR_MANAGER_INLINE) != 0 || resolved.reserved != 0) {
+    if ((resolved.flags & ~FLAGS_ALL) != 0 || resolved.reserved != 0) {
         say(&resolved, "tr_config.flags: unknown flag, or a reserved field is not 0");
+        return TR_EINVAL;
+    }
+    if ((resolved.flags & TR_MANAGER_NO_CGROUP) != 0 && resolved.cgroup_path != NULL) {
+        say(&resolved, "tr_config.cgroup_path: excluded by TR_MANAGER_NO_CGROUP");
         return TR_EINVAL;
     }
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {

@@ -6,9 +6,9 @@
  * Invariants
  *  1. An id from outside is looked up and then checked again in the very word that a transition
  *     swaps: a stale id acts on nothing.
- *  2. Attaching counts the task in its turn's `launched` before the transition, so its turn cannot
- *     look idle in between; if the transition fails the count is taken back and a waiter told to
- *     look again.
+ *  2. Attaching marks its turn's `launched` before the transition and counts the task, or takes the
+ *     mark back, after it: the turn's consumer waits meanwhile, so it sees no turn that is idle but
+ *     for an attached task, and none that is not but for a failed attempt.
  *
  * Complexity: O(1) each; attaching takes the lane's lock.
  */
@@ -46,7 +46,9 @@ int tr_task_cancel(tr_manager *manager, tr_task_id id, const char *reason)
     if (task == NULL) {
         return TR_ENOENT;
     }
-    return tr__cancel_task(&manager->engine, task, id, false, TR_ECANCELED, reason);
+    int error = tr__cancel_task(&manager->engine, task, id, false, TR_ECANCELED, reason);
+    tr__engine_look(&manager->engine); /* its hooks */
+    return error;
 }
 
 int tr_task_detach(tr_manager *manager, tr_task_id id)
@@ -79,14 +81,13 @@ static int attach(tr_manager *manager, struct tr__task *task, tr_task_id id)
     }
     if (error == 0) {
         uint64_t launched = tr__load_relaxed(&turn->launched); /* written under this lock only */
-        tr__store_seq_cst(&turn->launched, launched + 1);      /* invariant 2 */
+        /* relaxed: published by the transition, to whoever settles what follows from it. */
+        tr__store_relaxed(&turn->launched, launched | TR__TURN_ATTACHING); /* invariant 2 */
         struct tr__step step = tr__task_attach(task, id);
         error = error_of(step.action);
+        tr__store_release(&turn->launched, launched + (error == 0)); /* pairs with its look */
         if (error == 0) {
             tr__turn_enrol(turn, id, false);
-        } else {
-            tr__store_seq_cst(&turn->launched, launched); /* pairs with a waiter's look */
-            tr__inbox_interrupt(turn->out);
         }
     }
     tr__settle_drop(manager->completion, task, TR__TASK_HOLD_LOOK);

@@ -10,7 +10,8 @@
  *     its taker.
  *  2. Before sleeping the waiter looks again at everything it waits for: the queue, idleness, its
  *     token, closing. Each of these is made true (seq_cst) before the waiter's parker is notified.
- *  3. A wait gives the token back on every way out.
+ *  3. A wait gives the token back on every way out. A taker of a closed session stays while
+ *     anything may come, but never of a discarded one, whose discarders wait for the token.
  *  4. Whoever pushed the last item of a queue may still be looking whether to wake somebody when
  *     the queue is closed: so its memory is kept, to be opened again, until the manager is freed.
  *
@@ -19,6 +20,7 @@
  */
 #include "host/drain.h"
 
+#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "completion/batch.h"
@@ -54,6 +56,37 @@ struct wait {
     unsigned looks; /* before sleeping; 0 on a single processor */
 };
 
+/* Whether it is time to leave: for good, or to do what is due in an inline manager (which may not be
+ * done by a token holder), after which the wait goes on. */
+static bool is_up(const tr_manager *manager, const struct wait *wait)
+{
+    uint64_t until = wait->deadline_ns;
+    if (!manager->threaded) {
+        uint64_t next = tr__vigil_next(manager->engine.vigil);
+        until = next < until ? next : until;
+    }
+    return until != TR_FOREVER && tr__clock_now() >= until;
+}
+
+/* Token holder, parker prepared. */
+static void sleep_now(tr_manager *manager, struct tr__parker *parker, const struct wait *wait)
+{
+    if (manager->threaded) {
+        (void)tr__parker_wait(parker, wait->deadline_ns); /* the caller looks at the clock */
+    } else {
+        tr__vigil_sleep(manager->engine.vigil, parker, wait->deadline_ns);
+    }
+}
+
+/* Inline managers: does what is due, before a wait of the host's begins or goes on. False: its time
+ * is up. Brings what is left of its time. */
+static bool go_on(tr_manager *manager, uint64_t deadline_ns, uint64_t *ret_timeout_ns)
+{
+    tr__engine_look(&manager->engine);
+    *ret_timeout_ns = tr__clock_left(tr__clock_now(), deadline_ns);
+    return *ret_timeout_ns != 0;
+}
+
 static unsigned looks_of(const tr_manager *manager)
 {
     return manager->engine.config.spin ? LOOKS_BEFORE_SLEEP : 0;
@@ -69,8 +102,8 @@ static void look_on(struct tr__inbox *inbox, const struct wait *wait)
     }
 }
 
-/* Token holder. Sleeps unless something waited for is there already. 0 or TR_ETIMEDOUT. */
-static int sleep_on(struct tr__inbox *inbox, const struct wait *wait)
+/* Token holder. Sleeps unless something waited for is there already. */
+static void sleep_on(tr_manager *manager, struct tr__inbox *inbox, const struct wait *wait)
 {
     look_on(inbox, wait);
     tr__parker_prepare(&inbox->parker); /* then look again: invariant 2 */
@@ -78,9 +111,9 @@ static int sleep_on(struct tr__inbox *inbox, const struct wait *wait)
         (wait->turn != NULL && tr__turn_is_idle(wait->turn)) ||
         tr__token_is_cancelled(wait->token)) {
         tr__parker_cancel(&inbox->parker);
-        return 0;
+        return;
     }
-    return tr__parker_wait(&inbox->parker, wait->deadline_ns);
+    sleep_now(manager, &inbox->parker, wait);
 }
 
 /* Token holder. TR_WAIT_ITEMS, TR_WAIT_IDLE, or an error. */
@@ -104,19 +137,16 @@ static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wa
         if (tr__token_is_cancelled(wait->token)) {
             return TR_ECANCELED;
         }
-        if (wait->deadline_ns != TR_FOREVER && tr__clock_now() >= wait->deadline_ns) {
+        if (is_up(manager, wait)) {
             return TR_ETIMEDOUT;
         }
-        (void)sleep_on(&turn->updates, wait); /* the clock is looked at above */
+        sleep_on(manager, &turn->updates, wait);
     }
 }
 
-int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
-                 size_t items_max, tr_batch **ret_batch)
+static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
+                     size_t items_max, tr_batch **ret_batch)
 {
-    if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
-        return TR_EINVAL;
-    }
     struct tr__registry *registry = tr__manager_registry(manager);
     struct tr__slot *slot = tr__slots_find(&registry->turns, id);
     if (slot == NULL || (tr__load_acquire(&slot->word) & TR__HOME_OPEN) == 0) {
@@ -148,6 +178,79 @@ int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t t
     return result;
 }
 
+int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
+                 size_t items_max, tr_batch **ret_batch)
+{
+    if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
+        return TR_EINVAL;
+    }
+    if (manager->threaded) {
+        return wait_once(manager, id, token, timeout_ns, items_max, ret_batch);
+    }
+    uint64_t deadline = tr__deadline_after(timeout_ns);
+    for (;;) {
+        bool more = go_on(manager, deadline, &timeout_ns);
+        int result = wait_once(manager, id, token, timeout_ns, items_max, ret_batch);
+        if (result != TR_ETIMEDOUT || !more) {
+            return result;
+        }
+    }
+}
+
+/* Whether nothing can come to a session any more: it is closed, and no task of it is left; or all
+ * is discarded, or the manager is closed. Any taker, with the session pinned. */
+static bool is_over(tr_manager *manager, struct tr__session *session)
+{
+    if (tr__load_seq_cst(&manager->closed) != 0) { /* before the last take: then nothing comes */
+        return true;
+    }
+    if (tr__load_seq_cst(&session->closed) == 0) { /* invariant 2 */
+        return false;
+    }
+    struct tr__registry *registry = tr__manager_registry(manager);
+    /* relaxed: fixed while the session is pinned. */
+    struct tr__lane *lane = &registry->lanes[tr__load_relaxed(&session->lane)];
+    unsigned spins = 0;
+    while (pthread_mutex_trylock(&lane->lock) != 0) {
+        if (tr__load_seq_cst(&session->discarded) != 0) {
+            return true; /* its discarder has the lock and waits for the token (invariant 3) */
+        }
+        tr__backoff(&spins);
+    }
+    /* A look by read-modify-write at what was recycled: the watch's half of parts/gate. */
+    (void)tr__fetch_or_seq_cst(&lane->tasks.returned, 0u);
+    tr__registry_reclaim(registry, lane);
+    bool over = tr__load_relaxed(&session->discarded) != 0 || session->turns == session->takers;
+    tr__lane_unlock(lane);
+    return over;
+}
+
+/* Token holder, with the session pinned. Sleeps unless there is something to look at. */
+static void sleep_in_session(tr_manager *manager, struct tr__session *session,
+                             struct tr__inbox *inbox, const struct wait *wait)
+{
+    struct tr__room *room = &tr__manager_registry(manager)->room;
+    /* acquire: whoever closes it later interrupts the sleep, and it is watched from then on. */
+    bool closed = tr__load_acquire(&session->closed) != 0;
+    struct tr__watch watch = {&inbox->parker, session, NULL, NULL};
+    if (closed) {
+        tr__room_watch(room, &watch); /* tasks may end elsewhere: their going tells */
+        tr__manager_nudge(manager);   /* timers of ended tasks hold them */
+    } else {
+        look_on(inbox, wait);
+    }
+    tr__parker_prepare(&inbox->parker); /* then look again: invariant 2 */
+    if (!tr__mpsc_is_empty(&inbox->queue) || is_over(manager, session) ||
+        (tr__load_seq_cst(&session->closed) != 0) != closed) {
+        tr__parker_cancel(&inbox->parker);
+    } else {
+        sleep_now(manager, &inbox->parker, wait);
+    }
+    if (closed) {
+        tr__room_unwatch(room, &watch);
+    }
+}
+
 /* Token holder, with the session pinned. How many items, or an error. */
 static int wait_session(tr_manager *manager, struct tr__session *session, struct tr__inbox *inbox,
                         uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
@@ -156,21 +259,48 @@ static int wait_session(tr_manager *manager, struct tr__session *session, struct
                         looks_of(manager)};
     for (;;) {
         int count = take(manager, inbox, items_max, ret_batch);
-        if (count != 0 || tr__load_acquire(&session->closed) != 0 ||
-            tr__load_acquire(&manager->closed) != 0) {
+        if (count != 0) {
             return count;
         }
-        if (wait.deadline_ns != TR_FOREVER && tr__clock_now() >= wait.deadline_ns) {
+        if (is_over(manager, session)) {
+            count = take(manager, inbox, items_max, ret_batch); /* what came just before that */
+            return count == 0 ? TR_ECLOSED : count;
+        }
+        if (is_up(manager, &wait)) {
             return 0;
         }
-        tr__parker_prepare(&inbox->parker); /* then look again: invariant 2 */
-        if (!tr__mpsc_is_empty(&inbox->queue) || tr__load_seq_cst(&session->closed) != 0 ||
-            tr__load_seq_cst(&manager->closed) != 0) {
-            tr__parker_cancel(&inbox->parker);
-        } else {
-            (void)tr__parker_wait(&inbox->parker, wait.deadline_ns); /* the clock is looked at */
-        }
+        sleep_in_session(manager, session, inbox, &wait);
     }
+}
+
+static int take_once(tr_manager *manager, tr_session_id id, bool ready, uint64_t timeout_ns,
+                     size_t items_max, tr_batch **ret_batch)
+{
+    struct tr__registry *registry = tr__manager_registry(manager);
+    struct tr__lane *lane = NULL;
+    struct tr__session *session = tr__registry_lock_session(registry, id, &lane);
+    if (session == NULL) {
+        return TR_ENOENT;
+    }
+    session->turns++; /* pinned: invariant 1 */
+    session->takers++;
+    bool bound = session->queue != NULL;
+    tr__lane_unlock(lane);
+    struct tr__inbox *inbox = ready ? &session->ready : &session->loop;
+    tr_batch *batch = NULL;
+    int count = bound ? TR_ESTATE : TR_EBUSY;
+    if (!bound && tr__token_try_take(&inbox->token)) {
+        count = wait_session(manager, session, inbox, timeout_ns, items_max, &batch);
+        tr__token_give(&inbox->token);
+    }
+    tr__lane_lock(lane);
+    session->takers--;
+    tr__session_leave(session, lane, registry);
+    tr__lane_unlock(lane);
+    if (count >= 0) {
+        *ret_batch = batch;
+    }
+    return count;
 }
 
 static int take_session(tr_manager *manager, tr_session_id id, bool ready, uint64_t timeout_ns,
@@ -179,25 +309,17 @@ static int take_session(tr_manager *manager, tr_session_id id, bool ready, uint6
     if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
         return TR_EINVAL;
     }
-    struct tr__registry *registry = tr__manager_registry(manager);
-    struct tr__lane *lane = NULL;
-    struct tr__session *session = tr__registry_lock_session(registry, id, &lane);
-    if (session == NULL) {
-        return TR_ENOENT;
+    if (manager->threaded) {
+        return take_once(manager, id, ready, timeout_ns, items_max, ret_batch);
     }
-    session->turns++; /* pinned: invariant 1 */
-    bool bound = session->queue != NULL;
-    tr__lane_unlock(lane);
-    struct tr__inbox *inbox = ready ? &session->ready : &session->loop;
-    int count = bound ? TR_ESTATE : TR_EBUSY;
-    if (!bound && tr__token_try_take(&inbox->token)) {
-        count = wait_session(manager, session, inbox, timeout_ns, items_max, ret_batch);
-        tr__token_give(&inbox->token);
+    uint64_t deadline = tr__deadline_after(timeout_ns);
+    for (;;) {
+        bool more = go_on(manager, deadline, &timeout_ns);
+        int count = take_once(manager, id, ready, timeout_ns, items_max, ret_batch);
+        if (count != 0 || !more) {
+            return count;
+        }
     }
-    tr__lane_lock(lane);
-    tr__session_leave(session, lane, registry);
-    tr__lane_unlock(lane);
-    return count;
 }
 
 int tr_loop_take(tr_manager *manager, tr_session_id session, uint64_t timeout_ns, size_t items_max,
@@ -276,11 +398,25 @@ static int wait_queue(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr
         if (closed != 0) {
             return TR_ECLOSED;
         }
-        if (wait.deadline_ns != TR_FOREVER && tr__clock_now() >= wait.deadline_ns) {
+        if (is_up(manager, &wait)) {
             return 0;
         }
-        (void)sleep_on(&queue->inbox, &wait); /* the clock is looked at above */
+        sleep_on(manager, &queue->inbox, &wait);
     }
+}
+
+static int drain_once(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
+{
+    if (!tr__token_try_take(&queue->inbox.token)) {
+        return TR_EBUSY;
+    }
+    tr_batch *batch = NULL;
+    int count = wait_queue(queue, timeout_ns, items_max, &batch);
+    tr__token_give(&queue->inbox.token);
+    if (count >= 0) {
+        *ret_batch = batch;
+    }
+    return count;
 }
 
 int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr_batch **ret_batch)
@@ -288,12 +424,17 @@ int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_max, tr_ba
     if (queue == NULL || ret_batch == NULL || size_is_bad(items_max)) {
         return TR_EINVAL;
     }
-    if (!tr__token_try_take(&queue->inbox.token)) {
-        return TR_EBUSY;
+    if (queue->manager->threaded) {
+        return drain_once(queue, timeout_ns, items_max, ret_batch);
     }
-    int count = wait_queue(queue, timeout_ns, items_max, ret_batch);
-    tr__token_give(&queue->inbox.token);
-    return count;
+    uint64_t deadline = tr__deadline_after(timeout_ns);
+    for (;;) {
+        bool more = go_on(queue->manager, deadline, &timeout_ns);
+        int count = drain_once(queue, timeout_ns, items_max, ret_batch);
+        if (count != 0 || !more) {
+            return count;
+        }
+    }
 }
 
 int tr_queue_fd(tr_queue *queue)
@@ -309,22 +450,30 @@ int tr_queue_fd(tr_queue *queue)
     return fd;
 }
 
-int tr_queue_close(tr_queue *queue)
+/* Whether anybody may still deliver into a queue, or has. */
+static bool is_in_use(tr_queue *queue)
 {
-    if (queue == NULL) {
-        return 0;
-    }
-    tr_manager *manager = queue->manager;
-    struct tr__registry *registry = tr__manager_registry(manager);
-    tr__manager_nudge(manager);                /* timers of ended tasks hold homes */
+    struct tr__registry *registry = tr__manager_registry(queue->manager);
     for (uint32_t i = 0; i < TR__LANES; i++) { /* homes that are free but not accounted for */
         tr__lane_lock(&registry->lanes[i]);
         tr__registry_reclaim(registry, &registry->lanes[i]);
         tr__lane_unlock(&registry->lanes[i]);
     }
     /* acquire: pairs with the unbinding; then nobody delivers any more. */
-    if (tr__load_acquire(&queue->bound) != 0 || !tr__mpsc_is_empty(&queue->inbox.queue)) {
-        return TR_EBUSY;
+    return tr__load_acquire(&queue->bound) != 0 || !tr__mpsc_is_empty(&queue->inbox.queue);
+}
+
+int tr_queue_close(tr_queue *queue)
+{
+    if (queue == NULL) {
+        return 0;
+    }
+    tr_manager *manager = queue->manager;
+    if (is_in_use(queue)) {
+        tr__manager_flush(manager); /* timers of ended tasks hold homes */
+        if (is_in_use(queue)) {
+            return TR_EBUSY;
+        }
     }
     (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
     *queue->link = queue->next;

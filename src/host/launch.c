@@ -78,13 +78,7 @@ static void announce_waiting(tr_manager *manager, struct tr__prepared *call)
 
 static void run_now(tr_manager *manager, struct tr__prepared *call)
 {
-    uint64_t deadline = TR_FOREVER;
-    if (!manager->threaded) {
-        uint64_t total = tr__clock_after(call->task->accepted_ns, call->options->total_timeout_ns);
-        uint64_t run = tr__clock_after(call->task->accepted_ns, call->options->run_timeout_ns);
-        deadline = total < run ? total : run;
-    }
-    tr__engine_run_here(&manager->engine, call->task, deadline);
+    tr__engine_run_here(&manager->engine, call->task);
     if (call->ready != NULL) {
         commit(call);
     }
@@ -139,6 +133,13 @@ static void append(tr_manager *manager, struct chain *chain, struct tr__prepared
     chain->nodes++;
 }
 
+static void arm(tr_manager *manager, const struct tr__prepared *call)
+{
+    if ((call->bits & TR__TASK_HOLD_TIMER) != 0) {
+        tr__deadline_arm(&manager->engine, call->task);
+    }
+}
+
 /* Announces admitted calls: first all of them become known, then those for workers are handed over
  * and those for this thread run, which may take long. */
 static void announce(tr_manager *manager, struct tr__prepared *calls, size_t count,
@@ -153,21 +154,18 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
             publish_queued(manager, &calls[i]); /* invariant 4: cancellers wait for it */
         }
     }
+    for (size_t i = 0; i < count; i++) { /* HOLD_ASK makes approvers wait: none runs before */
+        if (calls[i].error == 0 && tr__word_state(calls[i].bits) == TR__TASK_APPROVAL) {
+            announce_waiting(manager, &calls[i]);
+            arm(manager, &calls[i]); /* after the request: it goes first */
+        }
+    }
     for (size_t i = 0; i < count; i++) {
         struct tr__prepared *call = &calls[i];
-        if (call->error < 0) {
+        if (call->error < 0 || tr__word_state(call->bits) == TR__TASK_APPROVAL) {
             continue;
         }
-        bool waits = tr__word_state(call->bits) == TR__TASK_APPROVAL;
-        if (waits) {
-            announce_waiting(manager, call);
-        }
-        if ((call->bits & TR__TASK_HOLD_TIMER) != 0) { /* after the request: it goes first */
-            tr__deadline_arm(&manager->engine, call->task);
-        }
-        if (waits) {
-            continue;
-        }
+        arm(manager, call);
         if (!manager->threaded || (call->bits & TR__TASK_INLINE) != 0) {
             post(manager, &chain); /* it may wait for what they do */
             run_now(manager, call);
@@ -176,6 +174,7 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
         }
     }
     post(manager, &chain);
+    tr__engine_look(&manager->engine);
 }
 
 /* Prepares, admits and announces up to a group of calls of one turn. Returns how many were
@@ -186,7 +185,8 @@ static int launch_group(tr_manager *manager, const tr_request *requests, size_t 
     struct tr__prepared calls[TR__LAUNCH_GROUP];
     TR_ASSERT(count >= 1 && count <= TR__LAUNCH_GROUP);
     for (size_t i = 0; i < count; i++) {
-        calls[i].error = tr__prepare(manager, &requests[i], &calls[i]);
+        calls[i].error =
+            tr__prepare(manager, &requests[i], i == 0 ? NULL : &calls[i - 1], &calls[i]);
     }
     struct tr__lane *lane = tr__admit(manager, calls, count);
     int accepted = 0;

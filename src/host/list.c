@@ -10,8 +10,8 @@
  *     shown, so tasks that come and go between two calls neither repeat nor shift the rest.
  *
  * Complexity: a snapshot O(1). A listing costs the rosters it looks at: a turn's, a session's, or
- * all; the smallest keys are selected, then described one by one. With ended tasks asked for: a
- * look at every slot that was ever in use at once.
+ * all; the smallest keys are selected, then described one by one. With ended tasks asked for, or
+ * if there was no memory to enrol an orphan: a look at every slot that was ever in use at once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +37,7 @@ int tr_task_snapshot(tr_manager *manager, tr_task_id id, tr_snapshot *ret_snapsh
     if (manager == NULL || ret_snapshot == NULL) {
         return TR_EINVAL;
     }
+    tr__engine_look(&manager->engine);
     struct tr__registry *registry = tr__manager_registry(manager);
     struct tr__task *task = tr__registry_task(registry, id);
     if (task == NULL) {
@@ -92,24 +93,28 @@ static void add(struct listing *listing, struct key key)
     listing->keys[listing->count++] = key;
 }
 
+/* Adds one task if it is alive and wanted. Under its lane's lock. */
+static void add_task(struct listing *listing, struct tr__task *task, tr_task_id id)
+{
+    uint64_t word = task == NULL ? 0 : tr__task_word(task);
+    if (task == NULL || TR__WORD_GENERATION(word) != TR__ID_GENERATION(id) ||
+        !tr__word_is_live(word)) {
+        return;
+    }
+    uint32_t kinds = listing->filter->kinds;
+    uint32_t kind = tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
+    struct key key = {task->accepted_ns, id}; /* fixed at launch, under this lock */
+    if ((kinds == 0 || (kinds & (1u << kind)) != 0) && compare(&key, &listing->after) > 0) {
+        add(listing, key);
+    }
+}
+
 /* Under the lane's lock. */
 static void add_roster(struct listing *listing, const struct tr__roster *roster)
 {
     struct tr__registry *registry = tr__manager_registry(listing->manager);
     for (uint32_t i = 0; i < roster->count && listing->error == 0; i++) {
-        tr_task_id id = roster->ids[i];
-        struct tr__task *task = tr__registry_task(registry, id);
-        uint64_t word = task == NULL ? 0 : tr__task_word(task);
-        if (task == NULL || TR__WORD_GENERATION(word) != TR__ID_GENERATION(id) ||
-            !tr__word_is_live(word)) {
-            continue;
-        }
-        uint32_t kinds = listing->filter->kinds;
-        uint32_t kind = tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
-        struct key key = {task->accepted_ns, id}; /* fixed at launch, under this lock */
-        if ((kinds == 0 || (kinds & (1u << kind)) != 0) && compare(&key, &listing->after) > 0) {
-            add(listing, key);
-        }
+        add_task(listing, tr__registry_task(registry, roster->ids[i]), roster->ids[i]);
     }
 }
 
@@ -118,6 +123,23 @@ static void add_turn(struct listing *listing, const struct tr__turn *turn)
 {
     add_roster(listing, &turn->foreground);
     add_roster(listing, &turn->background);
+}
+
+/* Under the lane's lock, which keeps `turn` readable for tasks of this lane; others are told apart
+ * by their lane. Some orphans are in no roster, so all tasks are looked at; those that are in one
+ * come twice: show tells. */
+static void add_lost_orphans(struct listing *listing, const struct tr__session *session)
+{
+    struct tr__registry *registry = tr__manager_registry(listing->manager);
+    uint8_t lane = tr__load_relaxed(&session->lane); /* fixed while it is open */
+    for (uint32_t i = 1; i <= tr__slots_reached(&registry->tasks) && listing->error == 0; i++) {
+        struct tr__task *task = (struct tr__task *)(void *)tr__slots_at(&registry->tasks, i);
+        uint64_t word = tr__task_word(task);
+        if (tr__word_is_live(word) && tr__load_relaxed(&task->lane) == lane &&
+            task->turn != NULL && task->turn->session == session) {
+            add_task(listing, task, tr__task_id(task, word));
+        }
+    }
 }
 
 static void add_session(struct listing *listing, tr_session_id id)
@@ -134,6 +156,9 @@ static void add_session(struct listing *listing, tr_session_id id)
         }
     }
     add_roster(listing, &session->orphans);
+    if (session->orphans_lost) {
+        add_lost_orphans(listing, session);
+    }
     tr__lane_unlock(lane);
 }
 
@@ -225,6 +250,7 @@ int tr_task_list(tr_manager *manager, const tr_filter *filter, tr_cursor *cursor
         return TR_EINVAL;
     }
     struct listing listing = {manager, filter, {cursor->accepted_ns, cursor->task}, NULL, 0, 0, 0};
+    tr__engine_look(&manager->engine);
     gather(&listing);
     if ((filter->states & (1u << TR_STATE_ENDED)) != 0) {
         gather_ended(&listing);

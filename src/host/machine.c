@@ -47,6 +47,11 @@ int tr_machine_examine(tr_machine *ret_machine)
     machine.processors = sched_getaffinity(0, sizeof(processors), &processors) == 0
                              ? (unsigned)CPU_COUNT(&processors)
                              : 1;
+    machine.tree_mode = probe.cgroup_path[0] != '\0' ? TR_TREE_CGROUP : TR_TREE_GROUP;
+    (void)snprintf(machine.cgroup_controllers, sizeof(machine.cgroup_controllers), "%s",
+                   probe.cgroup_controllers);
+    machine.memory_peak = probe.memory_peak;
+    machine.spawn_by_clone = probe.clone;
     *ret_machine = machine;
     return 0;
 }

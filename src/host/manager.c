@@ -82,7 +82,11 @@ static int open_engine(tr_manager *manager, const tr_config *config)
     wanted.result_bytes_max = config->result_bytes_max;
     wanted.tasks_max = config->tasks_max;
     wanted.tools_max = config->tools_max;
-    wanted.spin = tr__config_processors() > 1;
+    wanted.processors = tr__config_processors();
+    wanted.spin = wanted.processors > 1;
+    wanted.no_cgroup = (config->flags & TR_MANAGER_NO_CGROUP) != 0;
+    wanted.sweep = (config->flags & TR_MANAGER_SUBREAPER) != 0;
+    wanted.cgroup_path = config->cgroup_path;
     wanted.message = config->message;
     wanted.message_size = config->message_size;
     return tr__engine_open(&manager->engine, manager->completion, manager, &wanted);
@@ -153,12 +157,15 @@ static int wait_quiet(tr_manager *manager, struct quiet quiet, uint64_t deadline
     struct tr__gate *gate = &manager->completion->idle;
     uint32_t epoch = tr__gate_enter(gate);
     int result = 0;
+    tr__engine_look(&manager->engine);
     while (!is_quiet(manager, quiet)) {
         if (deadline_ns != TR_FOREVER && tr__clock_now() >= deadline_ns) {
             result = TR_ETIMEDOUT;
             break;
         }
-        epoch = tr__gate_wait(gate, epoch, deadline_ns);
+        uint64_t next = manager->threaded ? TR_FOREVER : tr__vigil_next(manager->engine.vigil);
+        epoch = tr__gate_wait(gate, epoch, next < deadline_ns ? next : deadline_ns);
+        tr__engine_look(&manager->engine);
     }
     tr__gate_leave(gate);
     return result;
@@ -173,6 +180,11 @@ int tr_manager_wait_idle(tr_manager *manager, uint64_t timeout_ns)
     return wait_quiet(manager, quiet, tr__deadline_after(timeout_ns));
 }
 
+int tr_manager_room_fd(tr_manager *manager)
+{
+    return manager == NULL ? TR_EINVAL : tr__room_fd(&tr__manager_registry(manager)->room);
+}
+
 static void stop_intake(tr_manager *manager)
 {
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -181,7 +193,8 @@ static void stop_intake(tr_manager *manager)
         tr__lane_lock(&registry->lanes[i]);
         tr__lane_unlock(&registry->lanes[i]);
     }
-    tr__gate_wake(&registry->room); /* launches waiting for room look again and see it */
+    tr__gate_wake(&registry->room.gate); /* launches waiting for room look again and see it */
+    tr__room_fire(&registry->room);      /* and hosts that wait with a descriptor do */
 }
 
 static void cancel_everything(tr_manager *manager)
@@ -197,6 +210,7 @@ static void cancel_everything(tr_manager *manager)
                                   "the manager is closing");
         }
     }
+    tr__engine_look(&manager->engine); /* the tasks' hooks */
 }
 
 /* Every task has ended: waits until no thread is on its way with one of them. Whoever uses the ring
@@ -251,6 +265,37 @@ void tr__manager_nudge(tr_manager *manager)
     (void)pthread_mutex_lock(&manager->lock); /* a plain mutex of ours cannot fail */
     if (tr__load_acquire(&manager->closing) == 0) {
         tr__ring_nudge(&manager->engine.ring); /* a close waits for this call's end */
+    }
+    (void)pthread_mutex_unlock(&manager->lock);
+}
+
+static void flushed(struct tr__op *op)
+{
+    tr_manager *manager = (tr_manager *)op->owner;
+    tr__store_seq_cst(&manager->flush_done, 1u); /* pairs with the look before sleeping */
+    (void)tr__parker_notify(&manager->flushed);  /* the manager outlives the ring's thread */
+}
+
+/* A timer that is due at once is done behind everything the ring was told before. */
+void tr__manager_flush(tr_manager *manager)
+{
+    if (!manager->threaded) {
+        return;
+    }
+    (void)pthread_mutex_lock(&manager->lock); /* one at a time; and a close waits for its end */
+    if (tr__load_acquire(&manager->closing) == 0) {
+        tr__store_relaxed(&manager->flush_done, 0u); /* published by the start */
+        manager->flush.kind = TR__OP_TIMER;
+        manager->flush.done = flushed;
+        manager->flush.owner = manager;
+        manager->flush.deadline_ns = 1; /* long ago */
+        tr__ring_start(&manager->engine.ring, &manager->flush);
+        tr__parker_prepare(&manager->flushed);
+        while (tr__load_seq_cst(&manager->flush_done) == 0) {
+            (void)tr__parker_wait(&manager->flushed, TR_FOREVER); /* it may come back for nothing */
+            tr__parker_prepare(&manager->flushed);
+        }
+        tr__parker_cancel(&manager->flushed);
     }
     (void)pthread_mutex_unlock(&manager->lock);
 }
@@ -319,6 +364,7 @@ void tr_manager_free(tr_manager *manager)
         tr__memory_give(queue);
     }
     tr__drain_discard_homes(manager);
+    tr__room_shut(&tr__manager_registry(manager)->room);
     (void)pthread_mutex_destroy(&manager->lock); /* nobody uses it any more */
     struct tr__completion *completion = manager->completion;
     tr__memory_give(manager);

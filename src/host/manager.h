@@ -31,6 +31,9 @@ struct tr_manager {
     struct tr_queue *queues;
     struct tr_queue *spare; /* queues that were closed: who filled them may be on its way out */
     uint32_t queues_count;
+    struct tr__op flush; /* under the lock: tr__manager_flush */
+    struct tr__parker flushed;
+    tr__atomic_u32 flush_done;
 };
 
 TR_STATIC(offsetof(struct tr_manager, engine) == 0, "tr__engine_of converts between the two");
@@ -53,6 +56,9 @@ uint64_t tr__deadline_after(uint64_t timeout_ns);
 /* manager.c: has a sleeping ring give back at once what it holds for ended tasks: their slots, and
  * so their homes. For whoever lacks them; without effect once the manager is closing. */
 void tr__manager_nudge(tr_manager *manager);
+/* The same, and waits until it has: afterwards every slot is free whose task had ended and was
+ * released before the call. Blocks as long as the ring thread's round takes. */
+void tr__manager_flush(tr_manager *manager);
 
 /* control.c, under the lane's lock: cancels the turn's foreground tasks. Returns how many. */
 int tr__turn_cancel_foreground(tr_manager *manager, struct tr__turn *turn, const char *reason);

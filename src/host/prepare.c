@@ -128,6 +128,30 @@ static uint64_t bits_of(tr_manager *manager, const struct tr__prepared *call)
     return bits;
 }
 
+/* Whether tool, route and options of `like` are this call's as well: no callback has a say, and all
+ * that was asked for is the same. Saves a group of alike calls their decisions but for one. */
+static bool is_like(const tr_manager *manager, const tr_request *request,
+                    const struct tr__prepared *like)
+{
+    return like != NULL && like->error == 0 && manager->permit == NULL && manager->route == NULL &&
+           request->tool != 0 && request->tool == like->request->tool &&
+           memcmp(&request->options, &like->request->options, sizeof(request->options)) == 0;
+}
+
+static int decide(tr_manager *manager, struct tr__prepared *call)
+{
+    call->tool = find_tool(manager, call->request);
+    if (call->tool == NULL) {
+        return TR_ENOENT;
+    }
+    int error = manager->permit == NULL ? 0 : permit(manager, call);
+    if (error == 0) {
+        choose_route(manager, call);
+        call->bits = bits_of(manager, call);
+    }
+    return error;
+}
+
 static int take_memory(tr_manager *manager, struct tr__prepared *call)
 {
     const tr_request *request = call->request;
@@ -135,7 +159,7 @@ static int take_memory(tr_manager *manager, struct tr__prepared *call)
     size_t names = request->call_id.size + request->metadata.size;
     size_t copied = request->input_release != NULL ? 0 : request->input.size;
     size_t total = copied == 0 ? names : tr__prepare_align(names) + copied;
-    if (total > TR__TASK_BYTES && tr__arena_block(arena, total, &call->in) < 0) {
+    if (total > TR__TASK_BYTES && tr__arena_block_apart(arena, total, &call->in) < 0) {
         return TR_ENOMEM;
     }
     if (call->options->route == TR_ROUTE_INLINE) {
@@ -155,7 +179,8 @@ void tr__unprepare(tr_manager *manager, struct tr__prepared *call)
     }
 }
 
-int tr__prepare(tr_manager *manager, const tr_request *request, struct tr__prepared *call)
+int tr__prepare(tr_manager *manager, const tr_request *request, const struct tr__prepared *like,
+                struct tr__prepared *call)
 {
     memset(&call->in, 0, sizeof(call->in));
     call->request = request;
@@ -170,15 +195,12 @@ int tr__prepare(tr_manager *manager, const tr_request *request, struct tr__prepa
     if (error < 0) {
         return error;
     }
-    call->tool = find_tool(manager, request);
-    if (call->tool == NULL) {
-        return TR_ENOENT;
+    if (is_like(manager, request, like)) {
+        call->tool = like->tool;
+        call->options = like->options; /* in the group, as long as this one */
+        call->bits = like->bits;
+    } else {
+        error = decide(manager, call);
     }
-    error = manager->permit == NULL ? 0 : permit(manager, call);
-    if (error == 0) {
-        choose_route(manager, call);
-        call->bits = bits_of(manager, call);
-        error = take_memory(manager, call);
-    }
-    return error;
+    return error < 0 ? error : take_memory(manager, call);
 }

@@ -24,6 +24,7 @@ struct tr__prepared {
     tr_batch *ready;       /* inline: reserved */
     struct tr__task *task; /* once admitted */
     uint32_t seat;
+    bool no_slot; /* the error is TR_EAGAIN for want of a task slot */
     int error;
 };
 
@@ -33,8 +34,10 @@ static inline size_t tr__prepare_align(size_t size)
 }
 
 /* Validates, asks permission, routes, takes memory. 0 or the error; in either case tr__unprepare
- * undoes it. */
-int tr__prepare(tr_manager *manager, const tr_request *request, struct tr__prepared *call);
+ * undoes it. `like`: the call before in the same group, or NULL: what is decided for it holds for
+ * this one too, if nothing that decides differs. */
+int tr__prepare(tr_manager *manager, const tr_request *request, const struct tr__prepared *like,
+                struct tr__prepared *call);
 
 /* Gives back what tr__prepare took, when the call is not admitted. */
 void tr__unprepare(tr_manager *manager, struct tr__prepared *call);

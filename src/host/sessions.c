@@ -9,7 +9,9 @@
  *     allowed only then (completion/settle.h).
  *  2. Marking comes before discarding what is in the inbox; whoever delivers later discards by
  *     itself.
- *  3. A waiter in tr_turn_wait holds the inbox's token: it is told to look again and leaves; only
+ *  3. Launches that wait for room look again when their turn is gone: they look under the lane's
+ *     lock, so one that looked before is counted as waiting when the gate is opened behind it.
+ *  4. A waiter in tr_turn_wait holds the inbox's token: it is told to look again and leaves; only
  *     then is the inbox emptied and the slot given up.
  *
  * Complexity: interrupting costs what the turn's foreground roster holds (at most twice its live
@@ -22,16 +24,6 @@
 #include "domain/homes.h"
 #include "host/manager.h"
 
-/* Timers of ended tasks hold closed homes: at the limit they are called in, for the next
- * attempt. */
-static int limited(tr_manager *manager, int result)
-{
-    if (result == TR_ELIMIT) {
-        tr__manager_nudge(manager);
-    }
-    return result;
-}
-
 int tr_session_open(tr_manager *manager, const tr_session_options *options,
                     tr_session_id *ret_session)
 {
@@ -41,7 +33,12 @@ int tr_session_open(tr_manager *manager, const tr_session_options *options,
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
-    return limited(manager, tr__registry_open_session(registry, options, ret_session));
+    int error = tr__registry_open_session(registry, options, ret_session);
+    if (error == TR_ELIMIT) {
+        tr__manager_flush(manager); /* timers of ended tasks hold closed homes */
+        error = tr__registry_open_session(registry, options, ret_session);
+    }
+    return error;
 }
 
 int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_options *options,
@@ -55,7 +52,12 @@ int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_optio
         return TR_EINVAL;
     }
     struct tr__registry *registry = tr__manager_registry(manager);
-    return limited(manager, tr__registry_open_turn(registry, session, options, ret_turn));
+    int error = tr__registry_open_turn(registry, session, options, ret_turn);
+    if (error == TR_ELIMIT) {
+        tr__manager_flush(manager); /* as above */
+        error = tr__registry_open_turn(registry, session, options, ret_turn);
+    }
+    return error;
 }
 
 /* Asks the task of an id to stop, if it is alive and `wanted` likes its word. */
@@ -124,6 +126,7 @@ int tr_turn_interrupt(tr_manager *manager, tr_turn_id id, const char *reason)
     }
     int asked = tr__turn_cancel_foreground(manager, turn, reason);
     tr__lane_unlock(lane);
+    tr__engine_look(&manager->engine); /* the tasks' hooks */
     return asked;
 }
 
@@ -139,10 +142,11 @@ static void close_turn(tr_manager *manager, struct tr__lane *lane, struct tr__tu
     (void)cancel_roster(manager, &turn->background, wanted, reason);
     tr__registry_close_turn(&completion->registry, turn);
     if (!turn->bound) {
-        tr__inbox_interrupt(&turn->updates); /* invariant 3 */
+        tr__inbox_interrupt(&turn->updates); /* invariant 4 */
         tr__settle_discard(completion, tr__completion_shared(completion), &turn->updates);
     }
     tr__turn_leave(turn, lane);
+    tr__room_open(&completion->registry.room); /* invariant 3 */
 }
 
 int tr_turn_close(tr_manager *manager, tr_turn_id id, uint32_t flags)
@@ -159,6 +163,7 @@ int tr_turn_close(tr_manager *manager, tr_turn_id id, uint32_t flags)
     close_turn(manager, lane, turn, (flags & TR_CLOSE_DISCARD) != 0 ? is_any : lives_a_turn);
     tr__registry_reclaim(registry, lane);
     tr__lane_unlock(lane);
+    tr__engine_look(&manager->engine); /* the tasks' hooks */
     return 0;
 }
 
@@ -208,12 +213,14 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     if (session->orphans_lost) {
         cancel_lost_orphans(manager, session, lane, wanted);
     }
-    tr__store_seq_cst(&session->closed, 1u); /* takers stop waiting: drain.c, invariant 2 */
+    if (discard) {
+        /* Pairs with the load after a push (settle.c), and with takers: they give the token up. */
+        tr__store_seq_cst(&session->discarded, 1u);
+    }
+    tr__store_seq_cst(&session->closed, 1u); /* takers look what is left: drain.c, invariant 2 */
     tr__inbox_interrupt(&session->loop);
     tr__inbox_interrupt(&session->ready);
     if (discard) {
-        tr__store_seq_cst(&session->discarded,
-                          1u); /* pairs with the load after a push (settle.c) */
         if (session->queue == NULL) {
             struct tr__tally tally = tr__completion_shared(completion);
             tr__settle_discard(completion, tally, &session->loop);
@@ -223,6 +230,8 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     tr__session_leave(session, lane, registry);
     tr__registry_reclaim(registry, lane);
     tr__lane_unlock(lane);
+    tr__engine_look(&manager->engine); /* the tasks' hooks */
+    tr__trees_end_session(manager->engine.trees, id); /* what its programs have left behind */
     return 0;
 }
 

@@ -11,6 +11,14 @@
 #include "base/probe.h"
 #include "host/manager.h"
 
+/* One lane after the other: a slot may be counted where it was and where it is now. Each lane's
+ * count is exact, and the bound is the slots there are: cut to it, the sum is what it was at some
+ * moment of the call, but for what changed during it. */
+static uint64_t at_most(uint64_t sum, const struct tr__slots *slots)
+{
+    return sum < slots->max ? sum : slots->max;
+}
+
 static void read_lanes(struct tr__registry *registry, tr_stats *stats)
 {
     for (uint32_t i = 0; i < TR__LANES; i++) {
@@ -23,6 +31,9 @@ static void read_lanes(struct tr__registry *registry, tr_stats *stats)
         stats->turns_used += lane->turns_used;
         tr__lane_unlock(lane);
     }
+    stats->tasks_used = at_most(stats->tasks_used, &registry->tasks);
+    stats->sessions_used = at_most(stats->sessions_used, &registry->sessions);
+    stats->turns_used = at_most(stats->turns_used, &registry->turns);
 }
 
 static void read_engine(struct tr__engine *engine, tr_stats *stats)
@@ -38,7 +49,7 @@ static void read_engine(struct tr__engine *engine, tr_stats *stats)
     stats->parked = tr__workers_count(&engine->workers, TR__WORKERS_PARKED);
     stats->wakes = tr__workers_count(&engine->workers, TR__WORKERS_WAKES);
     stats->ring_enters = ring.enters;
-    stats->ring_operations = ring.operations;
+    stats->ring_operations = ring.requests;
     stats->ring_wakes = ring.wakes;
     stats->timers_fired = ring.timers_fired;
 }
@@ -64,8 +75,11 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     if ((int64_t)stats.abandoned < 0) {
         stats.abandoned = 0; /* one has returned before its ender has counted it */
     }
-    stats.unfinished = tr__completion_unfinished(completion);
+    /* After the outcomes, each of which was counted before anybody could see it: never too small,
+     * and nothing that was taken is in it. */
     stats.accepted = tr__completion_accepted(completion);
+    stats.unfinished = stats.accepted - (stats.completed + stats.failed + stats.cancelled +
+                                         stats.timed_out + stats.denied + stats.lost);
     stats.tasks_max = completion->registry.tasks.max;
     stats.bytes_used = tr__arena_bytes_used(&completion->arena);
     stats.bytes_max = completion->arena.bytes_max;
@@ -75,6 +89,10 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     if (manager->threaded) {
         read_engine(&manager->engine, &stats);
     }
+    stats.tree_mode = tr__trees_mode(manager->engine.trees);
+    stats.trees_kept = tr__trees_kept(manager->engine.trees);
+    stats.swept = tr__trees_swept(manager->engine.trees);
+    stats.outlive_host = !tr__spawner_dies_with_host();
     *ret_stats = stats;
     return 0;
 }

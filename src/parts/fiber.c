@@ -380,6 +380,51 @@ static int install_guard(const struct tr__fiber_pool *pool, char *page)
                : mprotect(page, pool->page_bytes, PROT_NONE);
 }
 
+/* Gives back the pages of up to TR__FIBER_BATCH stacks, neighbours by one call: a call costs 2 us,
+ * most of it for telling the other processors. Guards between them stay. */
+static void empty_group(const struct tr__fiber_pool *pool, struct tr__fiber **group, unsigned count)
+{
+    for (unsigned at = 1; at < count; at++) { /* sorted by address; often they are already */
+        struct tr__fiber *fiber = group[at];
+        unsigned place = at;
+        for (; place > 0 && group[place - 1]->stack > fiber->stack; place--) {
+            group[place] = group[place - 1];
+        }
+        group[place] = fiber;
+    }
+    size_t usable_bytes = pool->stack_bytes - pool->page_bytes;
+    for (unsigned first = 0; first < count;) {
+        unsigned end = first + 1;
+        while (end < count && group[end]->stack == group[end - 1]->stack + pool->stack_bytes) {
+            end++;
+        }
+        size_t bytes = (size_t)(group[end - 1]->stack - group[first]->stack) + usable_bytes;
+        /* Failure leaves pages in place, which is correct, only larger. */
+        (void)madvise(group[first]->stack, bytes, MADV_DONTNEED);
+        first = end;
+    }
+}
+
+/* Empties the stacks of a chain. Returns how many, and the last of them. */
+static unsigned empty_stacks(const struct tr__fiber_pool *pool, struct tr__fiber *chain,
+                             struct tr__fiber **ret_last)
+{
+    struct tr__fiber *group[TR__FIBER_BATCH];
+    unsigned total = 0;
+    unsigned count = 0;
+    for (struct tr__fiber *fiber = chain; fiber != NULL; fiber = fiber->next) {
+        group[count++] = fiber;
+        total += 1;
+        *ret_last = fiber;
+        if (count == TR__FIBER_BATCH) {
+            empty_group(pool, group, count);
+            count = 0;
+        }
+    }
+    empty_group(pool, group, count);
+    return total;
+}
+
 /* Puts a chain of free fibers, linked and ended by NULL, back: warm up to the bound, the rest cold.
  */
 static void return_chain(struct tr__fiber_pool *pool, struct tr__fiber *chain)
@@ -397,14 +442,8 @@ static void return_chain(struct tr__fiber_pool *pool, struct tr__fiber *chain)
     if (chain == NULL) {
         return;
     }
-    /* Emptied outside the lock. Failure leaves pages in place, which is correct, only larger. */
     struct tr__fiber *last = NULL;
-    unsigned count = 0;
-    for (struct tr__fiber *fiber = chain; fiber != NULL; fiber = fiber->next) {
-        (void)madvise(fiber->stack, pool->stack_bytes - pool->page_bytes, MADV_DONTNEED);
-        last = fiber;
-        count += 1;
-    }
+    unsigned count = empty_stacks(pool, chain, &last); /* outside the lock */
     lock(pool);
     last->next = pool->cold;
     pool->cold = chain;

@@ -22,7 +22,7 @@
 #include "base/atomic.h"
 
 /* Fibers moved between a thread's cache and the pool at once; a cache holds up to twice as many. */
-#define TR__FIBER_BATCH 8u
+#define TR__FIBER_BATCH 16u
 
 /* Free fibers in the pool that keep their stack pages; the stacks of further ones are emptied. */
 #define TR__FIBER_WARM_MAX 4096u

@@ -23,13 +23,13 @@
 
 void tr__gate_init(struct tr__gate *gate)
 {
-    tr__store_relaxed(&gate->waiters, 0u); /* nobody knows the gate yet */
+    tr__store_relaxed(&gate->waiters, UINT64_C(0)); /* nobody knows the gate yet */
     tr__store_relaxed(&gate->epoch, 0u);
 }
 
 uint32_t tr__gate_enter(struct tr__gate *gate)
 {
-    (void)tr__fetch_add_seq_cst(&gate->waiters, 1u); /* pairs with the load in tr__gate_open */
+    (void)tr__fetch_add_seq_cst(&gate->waiters, UINT64_C(1)); /* pairs with the load in tr__gate_open */
     return tr__load_acquire(&gate->epoch);           /* pairs with tr__gate_wake */
 }
 
@@ -46,8 +46,8 @@ uint32_t tr__gate_wait(struct tr__gate *gate, uint32_t epoch, uint64_t deadline_
 
 void tr__gate_leave(struct tr__gate *gate)
 {
-    uint32_t before = tr__fetch_sub_acq_rel(&gate->waiters, 1u); /* no partner: only a count */
-    TR_ASSERT(before > 0);
+    uint64_t before = tr__fetch_sub_acq_rel(&gate->waiters, UINT64_C(1)); /* only a count */
+    TR_ASSERT((uint32_t)before > 0);
 }
 
 void tr__gate_wake(struct tr__gate *gate)

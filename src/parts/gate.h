@@ -12,6 +12,9 @@
  * both acquiring and releasing: that word's modification order then puts the act before the look
  * (the look sees it) or the look before the act, and then the waiter's enter happens before the
  * opener's load of `waiters`, which sees it.
+ *
+ * The low half of `waiters` counts threads; the high half is its owner's, for others whom it tells
+ * by other means (domain/room).
  */
 #ifndef TR__PARTS_GATE_H
 #define TR__PARTS_GATE_H
@@ -20,8 +23,10 @@
 
 #include "base/atomic.h"
 
+#define TR__GATE_OTHER (UINT64_C(1) << 32)
+
 struct tr__gate {
-    TR__CACHE_ALIGNED tr__atomic_u32
+    TR__CACHE_ALIGNED tr__atomic_u64
         waiters;          /* threads between enter and leave; writers: waiters */
     tr__atomic_u32 epoch; /* writer: openers that saw a waiter */
 };

@@ -73,7 +73,17 @@ void tr__slots_cache_init(struct tr__slots_cache *cache)
     cache->count = 0;
     cache->fresh_next = 0;
     cache->fresh_end = 0;
+    cache->stack = NULL;
+    cache->stacked = 0;
+    cache->stack_max = 0;
     tr__store_relaxed(&cache->returned, 0u); /* private until the cache is handed out */
+}
+
+void tr__slots_cache_stack(struct tr__slots_cache *cache, uint32_t *stack, uint32_t stack_max)
+{
+    TR_ASSERT(cache->stacked == 0 && stack != NULL);
+    cache->stack = stack;
+    cache->stack_max = stack_max;
 }
 
 /* First life of a slot. */
@@ -90,6 +100,9 @@ static struct tr__slot *start_fresh(struct tr__slots *slots, struct tr__slots_ca
 
 struct tr__slot *tr__slots_take_local(struct tr__slots *slots, struct tr__slots_cache *cache)
 {
+    if (cache->stacked > 0) {
+        return tr__slots_at(slots, cache->stack[--cache->stacked]);
+    }
     if (cache->head != 0) {
         struct tr__slot *slot = tr__slots_at(slots, cache->head);
         TR_ASSERT(cache->count > 0);

@@ -63,6 +63,9 @@ struct tr__slots_cache {
     uint32_t count;      /* slots on the local list */
     uint32_t fresh_next; /* claimed but never touched: fresh_next ... fresh_end - 1 */
     uint32_t fresh_end;
+    uint32_t *stack;    /* local slots put back under the lock, newest last; may be NULL */
+    uint32_t stacked;   /* how many */
+    uint32_t stack_max; /* room */
     tr__atomic_u32 returned TR__CACHE_ALIGNED; /* stack of indices, pushed by any thread */
 };
 
@@ -84,6 +87,38 @@ int tr__slots_init(struct tr__slots *slots, size_t stride, uint32_t max, uint32_
 void tr__slots_done(struct tr__slots *slots);
 
 void tr__slots_cache_init(struct tr__slots_cache *cache);
+
+/* Right after init: lets tr__slots_put keep up to `stack_max` indices in `stack`, the caller's. */
+void tr__slots_cache_stack(struct tr__slots_cache *cache, uint32_t *stack, uint32_t stack_max);
+
+/* Whether a stale slot can have another life. Its last user's. */
+static inline bool tr__slot_is_good(const struct tr__slot *slot)
+{
+    /* relaxed: nobody changes a stale word */
+    return (tr__load_relaxed(&slot->word) >> TR__STATE_BITS) != TR__GENERATION_SPENT;
+}
+
+/* Under the cache's lock: a stale slot comes straight back to it. False: no room, give it. Unlike a
+ * list the stack tells which slots come next without touching them (tr__slots_ahead). */
+static inline bool tr__slots_put(struct tr__slots_cache *cache, const struct tr__slot *slot)
+{
+    if (cache->stacked == cache->stack_max) {
+        return false;
+    }
+    cache->stack[cache->stacked++] = slot->index;
+    return true;
+}
+
+/* Under the cache's lock: the slot that will be taken `steps` takes from now, if that is known: to
+ * be fetched into the processor's cache meanwhile. */
+static inline void *tr__slots_ahead(struct tr__slots *slots, const struct tr__slots_cache *cache,
+                                    uint32_t steps)
+{
+    if (cache->stacked <= steps) {
+        return NULL;
+    }
+    return slots->base + (size_t)cache->stack[cache->stacked - 1 - steps] * slots->stride;
+}
 
 /* Under the cache's lock: a slot this cache has at hand, or NULL. Its word holds its generation and
  * state 0; its other bytes are as the last user left them, zero in its first life. */

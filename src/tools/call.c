@@ -73,6 +73,23 @@ bool tr_call_is_cancelled(const tr_call *call)
     return tr__call_is_cancelled(call);
 }
 
+int tr_call_on_cancel(tr_call *call, tr_cancel_function function, void *context,
+                      tr_cancel_function release)
+{
+    if (call == NULL || function == NULL) {
+        return TR_EINVAL;
+    }
+    return tr__call_hook(call, function, context, release);
+}
+
+int tr_call_off_cancel(tr_call *call, tr_cancel_function function, void *context)
+{
+    if (call == NULL || function == NULL) {
+        return TR_EINVAL;
+    }
+    return tr__call_unhook(call, function, context);
+}
+
 void tr_call_progress(tr_call *call, uint64_t current, uint64_t total)
 {
     tr__call_active(call, TR_EVENT_PROGRESS, current, total);

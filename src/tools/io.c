@@ -12,7 +12,8 @@
  *                          DONE ── tr_io_wait, tr_io_wait_for ──▶ IDLE, the tool's again
  *
  * Invariants
- *  1. call->under_way counts the requests that are not IDLE.
+ *  1. call->under_way counts the requests that are not IDLE; call->requests leads to them, so that
+ *     what a function leaves behind can be cancelled.
  *  2. The done hook reads call, engine and task before its push: after the push the function may
  *     have taken the request, returned and gone, call and all. The notification touches only the
  *     task, whose record is type-stable.
@@ -33,17 +34,27 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/engine.h"
 
 /* What one system call moves at most. */
 #define BYTES_MAX (UINT64_C(1) << 30)
 /* poll(2) knows sixteen. */
 #define EVENTS_MASK UINT32_C(0xFFFF)
 
+static void take_back_all(struct tr_call *call);
+
 void tr__io_begin(struct tr_call *call, struct tr__io *io)
 {
     io->call = call;
     io->state = TR__IO_UNDER_WAY;
     io->wanted = false;
+    io->previous = NULL;
+    io->next = call->under_way == 0 ? NULL : (struct tr__io *)call->requests;
+    if (io->next != NULL) {
+        io->next->previous = io;
+    }
+    call->requests = io;
+    call->take_back = take_back_all;
     call->under_way += 1;
 }
 
@@ -67,11 +78,9 @@ static struct tr__io *io_of_node(struct tr__stack_node *node)
     return TR__CONTAINER_OF(node, struct tr__io, finished);
 }
 
-/* Fills the op, the rest of which is zero, and hands it over. */
-static int start(tr_call *call, tr_io *given, const struct tr__op *wanted)
+/* Fills the op, the rest of which is zero. */
+static void fill(struct tr__io *io, const struct tr__op *wanted)
 {
-    struct tr__io *io = tr__io_of(given);
-
     memset((void *)&io->op, 0, sizeof io->op);
     io->op.done = finished_op;
     io->op.kind = wanted->kind;
@@ -80,9 +89,26 @@ static int start(tr_call *call, tr_io *given, const struct tr__op *wanted)
     io->op.size = wanted->size;
     io->op.events = wanted->events;
     io->op.deadline_ns = wanted->deadline_ns;
+}
+
+static int start(tr_call *call, tr_io *given, const struct tr__op *wanted)
+{
+    struct tr__io *io = tr__io_of(given);
+
+    fill(io, wanted);
     tr__io_begin(call, io);
     tr__call_start(call, &io->op);
     return 0;
+}
+
+void tr__io_poll_begun(struct tr__io *io, int fd, uint32_t events, uint64_t deadline_ns)
+{
+    const struct tr__op wanted = {
+        .kind = TR__OP_POLL, .fd = fd, .events = events, .deadline_ns = deadline_ns};
+
+    TR_ASSERT(io->call->fiber != NULL); /* elsewhere requests are the thread's own to perform */
+    fill(io, &wanted);
+    tr__ring_start(&io->call->engine->ring, &io->op);
 }
 
 int tr_io_read(tr_call *call, tr_io *io, int fd, void *buffer, size_t size)
@@ -109,13 +135,21 @@ int tr_io_write(tr_call *call, tr_io *io, int fd, const void *data, size_t size)
     return start(call, io, &wanted);
 }
 
+int tr__io_poll_until(tr_call *call, tr_io *io, int fd, uint32_t events, uint64_t deadline_ns)
+{
+    const struct tr__op wanted = {.kind = TR__OP_POLL,
+                                  .fd = fd,
+                                  .events = events,
+                                  .deadline_ns = deadline_ns != TR__FOREVER ? deadline_ns : 0};
+    return start(call, io, &wanted);
+}
+
 int tr_io_poll(tr_call *call, tr_io *io, int fd, uint32_t events)
 {
     if (call == NULL || io == NULL || fd < 0 || (events & ~EVENTS_MASK) != 0) {
         return TR_EINVAL;
     }
-    const struct tr__op wanted = {.kind = TR__OP_POLL, .fd = fd, .events = events};
-    return start(call, io, &wanted);
+    return tr__io_poll_until(call, io, fd, events, TR__FOREVER);
 }
 
 int tr_io_timer(tr_call *call, tr_io *io, uint64_t duration_ns)
@@ -165,9 +199,18 @@ static tr_io *give_back(tr_call *call, struct tr__stack_node **link)
     TR_ASSERT(io->state == TR__IO_DONE && io->call == call);
     TR_ASSERT(call->under_way > 0);
     *link = io->finished.next;
+    if (io->previous == NULL) {
+        call->requests = io->next;
+    } else {
+        io->previous->next = io->next;
+    }
+    if (io->next != NULL) {
+        io->next->previous = io->previous;
+    }
     call->under_way -= 1;
     io->state = TR__IO_IDLE;
     io->result = io->op.result;
+    call->lost = call->lost || io->result == TR_ERING; /* if the function fails, that is why */
     return (tr_io *)(void *)io;
 }
 
@@ -220,6 +263,12 @@ static tr_io *find_done(tr_call *call, tr_io *const *ios, size_t count, bool *re
     return found;
 }
 
+tr_io *tr__io_take_done(tr_call *call, tr_io *const *ios, size_t count)
+{
+    bool under_way;
+    return find_done(call, ios, count, &under_way);
+}
+
 int tr_io_wait_for(tr_call *call, uint32_t flags, tr_io *const *ios, size_t count, tr_io **ret_io)
 {
     if (call == NULL || ret_io == NULL || ios == NULL || count == 0 ||
@@ -246,6 +295,36 @@ int tr_io_wait_for(tr_call *call, uint32_t flags, tr_io *const *ios, size_t coun
         }
         tr__call_wait(call);
     }
+}
+
+/* The function has returned: what it has left under way is cancelled, and waited for. */
+static void take_back_all(struct tr_call *call)
+{
+    struct tr__io *first = (struct tr__io *)call->requests;
+    tr_io *done;
+
+    for (struct tr__io *io = first; io != NULL; io = io->next) {
+        tr_io_cancel(call, (tr_io *)(void *)io);
+    }
+    while (call->under_way > 0) {
+        int error = tr_io_wait(call, TR_IO_SHIELD, &done);
+        TR_ASSERT(error == 0); /* a shielded wait ends with a request */
+    }
+}
+
+int tr_call_await_cancel(tr_call *call, uint64_t timeout_ns)
+{
+    if (call == NULL) {
+        return TR_EINVAL;
+    }
+    if (timeout_ns != TR_FOREVER && timeout_ns != 0) {
+        int status = tr_sleep(call, timeout_ns);
+        return status == TR_ECANCELED ? 0 : status == 0 ? TR_ETIMEDOUT : status;
+    }
+    while (timeout_ns != 0 && !tr__call_is_cancelled(call)) {
+        tr__call_wait(call);
+    }
+    return tr__call_is_cancelled(call) ? 0 : TR_ETIMEDOUT;
 }
 
 int tr_sleep(tr_call *call, uint64_t duration_ns)

@@ -29,8 +29,10 @@ struct __attribute__((may_alias)) tr__io {
     struct tr__op op;
     struct tr__stack_node finished;
     struct tr_call *call;
-    uint32_t state; /* enum tr__io_state */
-    bool wanted;    /* by the tr_io_wait_for that is looking just now */
+    struct tr__io *next;     /* of the call's requests that are not IDLE; its function's thread */
+    struct tr__io *previous; /* likewise */
+    uint32_t state;          /* enum tr__io_state */
+    bool wanted;             /* by the tr_io_wait_for that is looking just now */
 };
 
 TR_STATIC(sizeof(struct tr__io) <= sizeof(tr_io), "a request fits into what the tool gives");
@@ -47,6 +49,16 @@ static inline struct tr__io *tr__io_of(tr_io *io)
 
 /* Tool thread: a request is on its way. Comes before anything that could finish it. */
 void tr__io_begin(struct tr_call *call, struct tr__io *io);
+
+/* tr_io_poll that gives up at a time (TR_FOREVER: never), with TR_ETIMEDOUT. */
+int tr__io_poll_until(struct tr_call *call, tr_io *io, int fd, uint32_t events,
+                      uint64_t deadline_ns);
+
+/* The same for a request of a fiber's that was begun and nothing more; any thread, its last touch. */
+void tr__io_poll_begun(struct tr__io *io, int fd, uint32_t events, uint64_t deadline_ns);
+
+/* What tr_io_wait_for would return at once; NULL: it would wait. */
+tr_io *tr__io_take_done(struct tr_call *call, tr_io *const *ios, size_t count);
 
 /* Any thread, the last touch of the request: it is done, io->op.result tells how. Wakes the call.
  */

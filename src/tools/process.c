@@ -1,426 +1,431 @@
 /*
  * process.c: tr_process, a program from its spawn to its last byte.
  *
- * Purpose: one loop that awaits everything about one child. Written on toolring/tool.h and
- * toolring/process.h alone: what it can do, a tool's author can. Owner: the tool's thread.
+ * Purpose: one loop that awaits everything about one child. Owner: the tool's thread. Called by
+ * tools; calls process_stream (bytes), process_end (endings), spawn, engine/live.
  *
  *                        both streams closed, or drain time over
- *     RUNNING ──exit──────────────────────────────────────────────▶ end: kill group, reap
+ *     RUNNING ──exit──────────────────────────────────────────────▶ end: tree, reap, result
  *        │ cancel, timeout                              ▲
- *        ▼ SIGTERM, SIGCONT to the group                │ exit and both streams closed
+ *        ▼ SIGTERM, SIGCONT to the tree                 │ exit and both streams closed
  *     STOPPING ─────────────────────────────────────────┤
  *        │ grace over                                   │ exit and both closed, or drain time over
- *        ▼ SIGKILL to the group                         │
+ *        ▼ SIGKILL to the tree (or: too much output)    │
  *     KILLED ───────────────────────────────────────────┘
  *
  * Invariants
- *  1. Requests lie in struct run, on the function's stack: `end` brings every one back, shielded,
- *     before it returns. So does every way out.
- *  2. The group is killed before the leader is reaped: until then its number cannot be another's.
+ *  1. Requests lie in struct tr__run, on the function's stack: the end brings every one back,
+ *     shielded, before it returns. So does every way out.
+ *  2. Requests only tell that something may be there; bytes are read and written by the tool's
+ *     thread itself. One that comes for nothing costs a look.
  *  3. The leader's exit ends the run, not the end of its streams: something it left behind may
  *     hold them for days. That is given 100 ms for what is on its way. Only after a stop, where
  *     the leader may be a mere shell that died at once, its descendants keep what is left of the
- *     grace, for as long as they hold the streams.
+ *     grace, for as long as they hold the streams. A paused stream waits for its reader.
  *  4. From the first stop or the exit on, waits are shielded: a cancel cannot come twice, and one
  *     that comes after the exit is too late to be the cause.
  *  5. Memory is taken before the spawn. Afterwards nothing can fail but the keeping of output,
  *     which then keeps less and counts what it omits.
- *  6. Each read is one at a time per stream, so bytes are in order and idle streams cost their
- *     buffer.
+ *  6. There are no timers but for rare cases: the next time is the deadline of some request that
+ *     is under way anyway.
  *
- * Complexity: a read, a copy and a re-arm per 64 KiB of output. The order in which requests are
- * served is that of their finishing, so a flood on one stream does not hold up the exit or a
- * timeout.
+ * Complexity: a brief command is awaited once, from its spawn to its exit, when its output is in
+ * the pipe: being told of the spawn, and of the output, cost four more wakes and a third of the CPU
+ * time. A flood is
+ * read in the worker for at most TURN_NS on end, then everybody else has a turn.
  *
- * Rejected: waiting for the end of the streams (`sleep 3 & echo hi` took 3 s); splice to the result
- * (its size is not known, and the middle is not wanted).
+ * Rejected: waiting for the end of the streams (`sleep 3 & echo hi` took 3 s); a read request per
+ * 64 KiB (two wakes each: 0.3 GB/s); splice (its size is not known, and the middle is not wanted);
+ * an epoll per program (a descriptor each).
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <toolring/process.h>
 
-#include "base/assert.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/memory.h"
-#include "tools/output.h"
+#include "engine/engine.h"
+#include "tools/process_run.h"
+#include "tools/spawn.h"
 
-/* A pipe's default capacity: a read empties it. */
-#define READ_BYTES ((size_t)65536)
-/* Likewise for writing: more would not go in at once anyway. */
-#define WRITE_BYTES ((size_t)65536)
 /* For output that is on its way when the program exits. */
 #define DRAIN_NS (UINT64_C(100) * TR_MILLISECOND)
-/* Between two OUTPUT events: whichever comes first. */
-#define TELL_NS (UINT64_C(100) * TR_MILLISECOND)
-#define TELL_BYTES UINT64_C(65536)
+/* Most commands are over by then. */
+#define BRIEF_NS (UINT64_C(2) * TR_MILLISECOND)
+/* How long a flood keeps its worker: what a turn costs it, about 30 us, is little beside it. */
+#define TURN_NS (UINT64_C(2) * TR_MILLISECOND)
+/* A flood that makes no progress for so long is none. */
+#define LULL_NS (UINT64_C(1) * TR_MILLISECOND)
+/* Less in a turn is no flood. */
+#define FLOOD_BYTES ((uint64_t)65536)
+/* A process that exits closes its streams a few microseconds before that shows. */
+#define EXIT_NS (UINT64_C(200) * 1000)
+/* Kept on disk of a stream, if nothing else is asked for. */
+#define SPILL_DEFAULT (UINT64_C(1) << 30)
+#define NAME_BYTES 64
 
-enum request {
-    REQUEST_OUT,
-    REQUEST_ERROR,
-    REQUEST_INPUT,
-    REQUEST_EXIT,
-    REQUEST_TIMEOUT,
-    REQUEST_GRACE,
-    REQUEST_DRAIN,
-    REQUESTS,
-};
-
-enum phase {
-    PHASE_RUNNING,
-    PHASE_STOPPING, /* SIGTERM was sent */
-    PHASE_KILLED,   /* SIGKILL was sent */
-};
-
-/* Requests REQUEST_OUT and REQUEST_ERROR, as indices. */
-#define STREAMS 2
-
-struct stream {
-    unsigned char *buffer; /* READ_BYTES */
-    struct tr__output output;
-    bool open; /* its end was not seen */
-};
-
-struct run {
-    tr_call *call;
-    const tr_process_spec *spec;
-    tr_child child;
-    enum phase phase;
-    bool exited;
-    bool drained; /* the time for trailing output is over */
-    bool ending;  /* nothing is started any more */
-    bool timed_out;
-    bool cancelled;
-    size_t input_used; /* bytes written of spec->input */
-    uint64_t spawned_ns;
-    uint64_t exited_ns;
-    uint64_t bytes;      /* of both streams */
-    uint64_t bytes_told; /* by the last OUTPUT event */
-    uint64_t told_ns;    /* when that was */
-    uint32_t under_way;  /* bit per request */
-    struct stream streams[STREAMS];
-    tr_io requests[REQUESTS];
-};
-
-/* Notes a request that was started. Our arguments are good, and there is no other error. */
-static void started(struct run *run, enum request which, int status)
+static uint64_t earlier(uint64_t a, uint64_t b)
 {
-    TR_ASSERT(status == 0);
-    TR_ASSERT((run->under_way & 1u << which) == 0);
+    return a < b ? a : b;
+}
+
+static uint64_t next_time(const struct tr__run *run)
+{
+    uint64_t next = earlier(run->timeout_ns, run->grace_ns);
+
+    return earlier(next, earlier(run->drain_ns, run->tell_ns));
+}
+
+static void note_started(struct tr__run *run, enum tr__run_request which, int status)
+{
+    TR_ASSERT(status == 0); /* our arguments are good, and there is no other error */
+    TR_ASSERT(!tr__run_is_under_way(run, which));
     run->under_way |= 1u << which;
 }
 
-static void cancel(struct run *run, enum request which)
+/* Asks to be told of readiness, unless that is under way, and of *time_ns, unless that is none. */
+static void want(struct tr__run *run, enum tr__run_request which, int fd, uint32_t events,
+                 uint64_t *time_ns)
 {
-    if ((run->under_way & 1u << which) != 0) {
-        tr_io_cancel(run->call, &run->requests[which]);
-    }
-}
-
-static void start_timer(struct run *run, enum request which, uint64_t duration_ns)
-{
-    started(run, which, tr_io_timer(run->call, &run->requests[which], duration_ns));
-}
-
-static void start_read(struct run *run, enum request which)
-{
-    int fd = which == REQUEST_OUT ? run->child.output_fd : run->child.error_fd;
-    struct stream *stream = &run->streams[which];
-
-    started(run, which,
-            tr_io_read(run->call, &run->requests[which], fd, stream->buffer, READ_BYTES));
-}
-
-/* Writes the next piece of the input; closes it after the last. */
-static void start_write(struct run *run)
-{
-    size_t left = run->spec->input.size - run->input_used;
-
-    if (left == 0) {
-        (void)close(run->child.input_fd); /* a pipe: nothing is lost by an error */
-        run->child.input_fd = -1;
+    if (tr__run_is_under_way(run, which)) {
         return;
     }
-    const unsigned char *data = run->spec->input.data;
-    started(run, REQUEST_INPUT,
-            tr_io_write(run->call, &run->requests[REQUEST_INPUT], run->child.input_fd,
-                        data + run->input_used, left < WRITE_BYTES ? left : WRITE_BYTES));
-}
-
-static bool is_open(const struct run *run)
-{
-    return run->streams[REQUEST_OUT].open || run->streams[REQUEST_ERROR].open;
-}
-
-/* Signals the group. It may be empty, or consist of processes that are no longer ours to signal. */
-static void signal_group(struct run *run, int signal_number)
-{
-    (void)tr_child_signal(&run->child, signal_number);
-}
-
-/* Asks the group to end. A stopped process acts on SIGTERM only when it goes on. */
-static void stop(struct run *run)
-{
-    uint64_t grace_ns = run->spec->grace_ns;
-
-    TR_ASSERT(run->phase == PHASE_RUNNING);
-    run->phase = PHASE_STOPPING;
-    signal_group(run, SIGTERM);
-    signal_group(run, SIGCONT);
-    cancel(run, REQUEST_TIMEOUT);
-    start_timer(run, REQUEST_GRACE, grace_ns != 0 ? grace_ns : tr_call_cancel_grace(run->call));
-}
-
-static void stop_by_force(struct run *run)
-{
-    run->phase = PHASE_KILLED;
-    signal_group(run, SIGKILL);
-    if (run->exited && !run->ending) {
-        start_timer(run, REQUEST_DRAIN, DRAIN_NS);
+    note_started(run, which,
+                 tr__io_poll_until(run->call, &run->requests[which], fd, events, *time_ns));
+    if (*time_ns != TR_FOREVER) {
+        run->clock = which;
+        run->clock_ns = *time_ns;
+        *time_ns = TR_FOREVER;
     }
 }
 
-/* Tells of output now and then; the first and (at the end) the last byte are always told of. */
-static void tell(struct run *run, bool last)
+/* Starts the requests for everything that can happen now. */
+static void want_all(struct tr__run *run)
 {
-    uint64_t now_ns = tr__clock_now();
-    bool due = last || run->bytes_told == 0 || run->bytes - run->bytes_told >= TELL_BYTES ||
-               now_ns - run->told_ns >= TELL_NS;
+    uint64_t next_ns = next_time(run);
+    uint64_t time_ns = next_ns < run->clock_ns ? next_ns : TR_FOREVER;
 
-    if (due && run->bytes != run->bytes_told) {
-        run->bytes_told = run->bytes;
-        run->told_ns = now_ns;
-        tr_call_output(run->call, run->bytes);
+    if (!run->exited) {
+        want(run, TR__RUN_EXIT, run->child.process_fd, POLLIN, &time_ns);
     }
+    for (unsigned which = 0; which < TR__LIVE_STREAMS; which++) {
+        const struct tr__run_stream *stream = &run->streams[which];
+        if (stream->open && !stream->starved) {
+            want(run, (enum tr__run_request)which, stream->fd, POLLIN, &time_ns);
+        }
+    }
+    if (run->input_fd >= 0 && !run->exited) {
+        want(run, TR__RUN_INPUT, run->input_fd, POLLOUT, &time_ns);
+    }
+    if (tr__run_is_starved(run) && !tr__run_is_under_way(run, TR__RUN_ROOM)) {
+        tr__run_want_room(run);
+    }
+    if (time_ns == TR_FOREVER) {
+        return;
+    }
+    if (tr__run_is_under_way(run, TR__RUN_CLOCK)) { /* for a later time; comes back at once */
+        tr_io_cancel(run->call, &run->requests[TR__RUN_CLOCK]);
+        return;
+    }
+    note_started(run, TR__RUN_CLOCK,
+                 tr_io_timer(run->call, &run->requests[TR__RUN_CLOCK],
+                             tr__clock_left(tr__clock_now(), time_ns)));
+    run->clock = TR__RUN_CLOCK;
+    run->clock_ns = time_ns;
 }
 
-static void on_read(struct run *run, enum request which, int64_t result)
+void tr__run_exited(struct tr__run *run)
 {
-    struct stream *stream = &run->streams[which];
-
-    if (result > 0) {
-        TR_ASSERT((size_t)result <= READ_BYTES);
-        tr__output_add(&stream->output, stream->buffer, (size_t)result);
-        run->bytes += (uint64_t)result;
-        tell(run, false);
-    } else if (result != TR_ECANCELED) {
-        stream->open = false; /* the end, or broken, which comes to the same */
+    run->exited = true;
+    run->exited_ns = tr__clock_now();
+    if (run->spec->overflow != TR_OVERFLOW_PAUSE) { /* else it bounds the wait for a reader */
+        run->timeout_ns = TR_FOREVER;
     }
-    if (result > 0 && !run->ending) {
-        start_read(run, which);
-    }
-}
-
-static void on_write(struct run *run, int64_t result)
-{
-    if (result > 0) {
-        run->input_used += (size_t)result;
-    } else if (result != TR_ECANCELED) {
-        run->input_used = run->spec->input.size; /* it does not want the rest: TR_EPIPE */
-    }
-    if (!run->exited && !run->ending && result != TR_ECANCELED) {
-        start_write(run);
+    for (unsigned which = 0; which < TR__LIVE_STREAMS; which++) {
+        run->streams[which].ready = run->streams[which].open && !run->streams[which].starved;
     }
 }
 
 /* The engine could not watch the pidfd: ends the program and waits without it. */
-static void await_killed(struct run *run)
+static void await_killed(struct tr__run *run)
 {
     struct pollfd exited = {.fd = run->child.process_fd, .events = POLLIN};
     int count;
 
-    signal_group(run, SIGKILL);
+    tr__tree_kill(run->tree);
     do {
         count = poll(&exited, 1, -1);
     } while (count < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOMEM));
 }
 
-static void on_exit_of_leader(struct run *run, int64_t result)
+static void note_done(struct tr__run *run, const tr_io *done)
 {
-    if (result < 0) {
-        await_killed(run);
+    enum tr__run_request which = (enum tr__run_request)(done - run->requests);
+    bool came = done->result != TR_ECANCELED && done->result != TR_ETIMEDOUT;
+
+    TR_ASSERT(tr__run_is_under_way(run, which));
+    run->under_way &= ~(1u << which);
+    if (run->clock == which) {
+        run->clock_ns = TR_FOREVER;
     }
-    run->exited = true;
-    run->exited_ns = tr__clock_now();
-    cancel(run, REQUEST_INPUT);
-    cancel(run, REQUEST_TIMEOUT);
-    bool graced = run->phase == PHASE_STOPPING && run->spec->grace_ns != TR_FOREVER;
-    if (!graced && is_open(run)) {
-        start_timer(run, REQUEST_DRAIN, DRAIN_NS); /* invariant 3 */
+    if (!came) {
+        return;
+    }
+    if (which == TR__RUN_OUT || which == TR__RUN_ERROR) {
+        struct tr__run_stream *stream = &run->streams[which];
+        stream->ready = stream->open && !stream->starved;
+        stream->ending |= done->result < 0 || (done->result & (POLLHUP | POLLERR)) != 0;
+    } else if (which == TR__RUN_INPUT) {
+        run->input_ready = true;
+    } else if (which == TR__RUN_EXIT && !run->exited) {
+        if (done->result < 0) {
+            await_killed(run);
+        }
+        tr__run_exited(run);
+    } else if (which == TR__RUN_ROOM) {
+        for (unsigned index = 0; index < TR__LIVE_STREAMS; index++) {
+            struct tr__run_stream *stream = &run->streams[index];
+            stream->ready |= stream->starved;
+            stream->starved = false;
+        }
     }
 }
 
-static void on_request(struct run *run, enum request which, int64_t result)
+int tr__run_await(struct tr__run *run, uint32_t flags)
 {
-    switch (which) {
-    case REQUEST_OUT:
-    case REQUEST_ERROR:
-        on_read(run, which, result);
-        break;
-    case REQUEST_INPUT:
-        on_write(run, result);
-        break;
-    case REQUEST_EXIT:
-        on_exit_of_leader(run, result);
-        break;
-    case REQUEST_TIMEOUT:
-        if (run->phase == PHASE_RUNNING && !run->exited) { /* cancelled only in other cases */
-            run->timed_out = true;
-            stop(run);
-        }
-        break;
-    case REQUEST_GRACE:
-        if (run->phase == PHASE_STOPPING && !run->ending) {
-            stop_by_force(run);
-        }
-        break;
-    case REQUEST_DRAIN:
-        run->drained = true;
-        break;
-    case REQUESTS:
-        break;
-    }
-}
-
-/* Waits for one of our requests and acts on it. */
-static int step(struct run *run, uint32_t flags)
-{
-    tr_io *ios[REQUESTS];
+    tr_io *ios[TR__RUN_REQUESTS];
     tr_io *done;
     size_t count = 0;
 
-    for (unsigned which = 0; which < REQUESTS; which++) {
-        if ((run->under_way & 1u << which) != 0) {
+    for (unsigned which = 0; which < TR__RUN_REQUESTS; which++) {
+        if (tr__run_is_under_way(run, (enum tr__run_request)which)) {
             ios[count++] = &run->requests[which];
         }
     }
     int error = tr_io_wait_for(run->call, flags, ios, count, &done);
     if (error < 0) {
+        TR_ASSERT(error == TR_ECANCELED);
         return error;
     }
-    enum request which = (enum request)(done - run->requests);
-    TR_ASSERT((run->under_way & 1u << which) != 0);
-    run->under_way &= ~(1u << which);
-    on_request(run, which, done->result);
+    while (done != NULL) {
+        note_done(run, done);
+        done = tr__io_take_done(run->call, ios, count);
+    }
     return 0;
+}
+
+/* Whether trailing output is given a time of its own. */
+static bool is_draining(const struct tr__run *run)
+{
+    bool graced = run->phase == TR__RUN_STOPPING && run->grace_ns != TR_FOREVER; /* invariant 3 */
+
+    return run->exited && !graced && tr__run_is_open(run) && !tr__run_is_starved(run);
+}
+
+/* Does what is due. */
+static void act_on_times(struct tr__run *run)
+{
+    uint64_t now = tr__clock_now();
+
+    run->now_ns = now;
+    if (now >= run->timeout_ns) {
+        run->timeout_ns = TR_FOREVER;
+        if (run->exited) {
+            tr__run_unpause(run);
+        } else if (run->phase == TR__RUN_RUNNING) {
+            run->timed_out = true;
+            tr__run_stop(run);
+        }
+    }
+    if (now >= run->grace_ns) {
+        tr__run_kill(run);
+    }
+    if (!is_draining(run)) {
+        run->drain_ns = TR_FOREVER;
+    } else if (run->drain_ns == TR_FOREVER) {
+        run->drain_ns = tr__clock_after(now, DRAIN_NS);
+    } else {
+        run->drained = now >= run->drain_ns;
+    }
+    tr__run_tell(run, false);
+}
+
+/* Whether to go on without giving the worker away; looks what there is, perhaps for a moment. */
+static bool stays(struct tr__run *run)
+{
+    uint64_t wait_ns = 0;
+
+    if (run->call->fiber == NULL || tr__call_is_cancelled(run->call) ||
+        run->now_ns - run->turn_ns >= TURN_NS) {
+        return false;
+    }
+    if (!tr__run_is_ready(run)) {
+        if (!tr__run_is_open(run) && !run->exited && !run->exit_looked) {
+            run->exit_looked = true;
+            wait_ns = EXIT_NS;
+        } else if (run->turn_bytes >= FLOOD_BYTES && tr__run_is_open(run)) {
+            wait_ns = LULL_NS;
+        } else {
+            return false;
+        }
+    }
+    bool came = tr__run_look(run, earlier(wait_ns, tr__clock_left(run->now_ns, next_time(run))));
+    return came || wait_ns == 0;
+}
+
+static void on_cancel(struct tr__run *run)
+{
+    if (run->exited) {
+        tr__run_unpause(run); /* nobody else waits unshielded then */
+    } else {
+        run->cancelled = true;
+        tr__run_stop(run);
+    }
 }
 
 /* From the spawn until there is nothing more to wait for. */
-static void watch(struct run *run)
+static void watch(struct tr__run *run)
 {
-    uint64_t timeout_ns = run->spec->timeout_ns;
-
-    started(run, REQUEST_EXIT,
-            tr_io_poll(run->call, &run->requests[REQUEST_EXIT], run->child.process_fd, POLLIN));
-    for (unsigned which = 0; which < STREAMS; which++) {
-        if (run->streams[which].open) {
-            start_read(run, (enum request)which);
+    for (;;) {
+        tr__run_move(run);
+        act_on_times(run);
+        if (run->exited && (run->drained || !tr__run_is_open(run))) {
+            return;
         }
+        if (stays(run)) {
+            continue;
+        }
+        want_all(run);
+        bool shielded = run->exited ? !tr__run_is_starved(run) : run->phase != TR__RUN_RUNNING;
+        if (tr__run_await(run, shielded ? TR_IO_SHIELD : 0) < 0) {
+            on_cancel(run);
+        }
+        run->turn_ns = tr__clock_now();
+        run->turn_bytes = 0;
     }
-    if (run->child.input_fd >= 0) {
-        start_write(run);
-    }
-    if (timeout_ns != 0 && timeout_ns != TR_FOREVER) {
-        start_timer(run, REQUEST_TIMEOUT, timeout_ns);
-    }
-    while (!run->exited || (is_open(run) && !run->drained)) {
-        bool shielded = run->exited || run->phase != PHASE_RUNNING;
-        int error = step(run, shielded ? TR_IO_SHIELD : 0);
+}
+
+/* The file of a stream: "task-<n>.out", with the number of the task's text form. */
+static int open_file(struct tr__run *run, unsigned which)
+{
+    const tr_process_spec *spec = run->spec;
+    uint64_t bits = TR__GENERATION_BITS + TR__INDEX_BITS;
+    uint64_t mask = (UINT64_C(1) << bits) - 1;
+    uint64_t number = tr_call_task(run->call) & mask;
+    char name[NAME_BYTES];
+
+    number = (number - (UINT64_C(1) << TR__INDEX_BITS)) & mask; /* generations begin at 1 */
+    (void)snprintf(name, sizeof name, "task-%" PRIu64 ".%s", number,
+                   which == TR_STREAM_OUT ? "out" : "err");
+    return tr__capture_spill(&run->live->streams[which], spec->spill_directory, name,
+                             spec->spill_bytes_max != 0 ? spec->spill_bytes_max : SPILL_DEFAULT);
+}
+
+/* The streams and their files. */
+static int prepare_streams(struct tr__run *run)
+{
+    const tr_process_spec *spec = run->spec;
+    uint64_t asked = spec->output_bytes_max;
+    size_t bytes_max = asked != 0 ? (size_t)asked : tr_call_output_bytes_max(run->call);
+    bool single = (spec->flags & (TR_PROCESS_MERGE_ERROR | TR_PROCESS_TERMINAL)) != 0;
+
+    for (unsigned which = 0; which < (single ? 1 : TR__LIVE_STREAMS); which++) {
+        struct tr__capture *capture = &run->live->streams[which];
+        tr__capture_init(capture, bytes_max, spec->overflow);
+        int error = spec->spill_directory != NULL ? open_file(run, which) : 0;
         if (error < 0) {
-            TR_ASSERT(error == TR_ECANCELED && !shielded);
-            run->cancelled = true;
-            stop(run);
-        }
-    }
-}
-
-static void fill_status(tr_process_result *result, int status, const struct rusage *usage)
-{
-    result->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    result->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    result->user_ns = (uint64_t)usage->ru_utime.tv_sec * TR__NS_PER_SECOND +
-                      (uint64_t)usage->ru_utime.tv_usec * TR__NS_PER_US;
-    result->system_ns = (uint64_t)usage->ru_stime.tv_sec * TR__NS_PER_SECOND +
-                        (uint64_t)usage->ru_stime.tv_usec * TR__NS_PER_US;
-    result->resident_bytes = (uint64_t)usage->ru_maxrss * 1024u;
-}
-
-/* Brings the requests back, ends what is left of the group, collects the leader. */
-static void end(struct run *run, tr_process_result *result)
-{
-    struct rusage usage;
-    int status;
-
-    run->ending = true;
-    for (unsigned which = 0; which < REQUESTS; which++) {
-        cancel(run, (enum request)which);
-    }
-    while (run->under_way != 0) {
-        int error = step(run, TR_IO_SHIELD);
-        TR_ASSERT(error == 0);
-    }
-    tell(run, true);
-    signal_group(run, SIGKILL);
-    *result = (tr_process_result){.exit_code = -1,
-                                  .timed_out = run->timed_out,
-                                  .cancelled = run->cancelled,
-                                  .held_open = is_open(run),
-                                  .wall_ns = run->exited_ns - run->spawned_ns};
-    int error = tr_child_reap(&run->child, &status, &usage);
-    TR_ASSERT(error == 0 || error == -ECHILD);
-    if (error == 0) {
-        fill_status(result, status, &usage);
-    }
-    tr__output_finish(&run->streams[REQUEST_OUT].output, &result->out);
-    tr__output_finish(&run->streams[REQUEST_ERROR].output, &result->error);
-}
-
-/* Memory for what will be read. */
-static int prepare(struct run *run, uint64_t bytes_max)
-{
-    bool merged = (run->spec->flags & TR_PROCESS_MERGE_ERROR) != 0;
-
-    for (unsigned which = 0; which < STREAMS; which++) {
-        struct stream *stream = &run->streams[which];
-        tr__output_init(&stream->output, (size_t)bytes_max);
-        if (which == REQUEST_ERROR && merged) {
-            break;
-        }
-        stream->buffer = tr__memory_take(READ_BYTES);
-        if (stream->buffer == NULL) {
-            return TR_ENOMEM;
+            return error;
         }
     }
     return 0;
+}
+
+/* The program is there. */
+static void begin(struct tr__run *run)
+{
+    const tr_process_spec *spec = run->spec;
+    int fds[TR__LIVE_STREAMS] = {run->child.output_fd, run->child.error_fd};
+    bool terminal = (spec->flags & TR_PROCESS_TERMINAL) != 0;
+    bool open_input = (spec->flags & TR_PROCESS_OPEN_INPUT) != 0;
+
+    run->tree = run->child.owner;
+    for (unsigned which = 0; which < TR__LIVE_STREAMS; which++) {
+        struct tr__run_stream *stream = &run->streams[which];
+        *stream = (struct tr__run_stream){
+            .capture = &run->live->streams[which], .fd = fds[which], .open = fds[which] >= 0};
+    }
+    /* A terminal without input gets its end at once: the like of /dev/null. */
+    bool pending = spec->input.size > 0 || (terminal && !open_input);
+    run->input_fd = !pending ? -1 : terminal ? run->child.output_fd : run->child.input_fd;
+    run->input_ready = pending;
+    tr__live_start(run->live, run->child.pid, run->child.input_fd,
+                   terminal ? run->child.output_fd : -1, pending);
+    run->child.input_fd = -1;
+    run->turn_ns = tr__clock_now();
+    if (spec->timeout_ns != 0) {
+        run->timeout_ns = tr__clock_after(run->turn_ns, spec->timeout_ns);
+    }
+}
+
+/* Whether its exit may be all that there is to wait for at first. Elsewhere than on a fiber a request
+ * more costs next to nothing. */
+static bool may_be_brief(const struct tr__run *run)
+{
+    return run->call->fiber != NULL && run->spec->input.size == 0 &&
+           (run->spec->flags & (TR_PROCESS_TERMINAL | TR_PROCESS_OPEN_INPUT)) == 0;
 }
 
 int tr_process(tr_call *call, const tr_process_spec *spec, tr_process_result *ret_result)
 {
-    if (call == NULL || spec == NULL || ret_result == NULL || spec->size < sizeof *spec ||
-        spec->output_bytes_max > TR__OUTPUT_CAP_MAX) {
-        return TR_EINVAL; /* the rest of the spec is tr_spawn's to judge */
+    if (call == NULL || ret_result == NULL || !tr__process_is_valid(spec)) {
+        return TR_EINVAL;
     }
-    struct run run = {.call = call, .spec = spec};
-    uint64_t bytes_max = spec->output_bytes_max;
-    int error = prepare(&run, bytes_max != 0 ? bytes_max : tr_call_output_bytes_max(call));
+    if (tr__call_is_cancelled(call)) {
+        return TR_ECANCELED;
+    }
+    struct tr__run run = {.call = call,
+                          .spec = spec,
+                          .live = tr__live_open(),
+                          .timeout_ns = TR_FOREVER,
+                          .grace_ns = TR_FOREVER,
+                          .drain_ns = TR_FOREVER,
+                          .tell_ns = TR_FOREVER,
+                          .clock_ns = TR_FOREVER};
+    if (run.live == NULL) {
+        return TR_ENOMEM;
+    }
+    if (spec->grace_ns != 0) {
+        tr__call_set_grace(call, spec->grace_ns);
+    }
+    bool has_exited = false;
+    int error = prepare_streams(&run);
     if (error == 0) {
+        tr__live_attach(call, run.live);
         run.spawned_ns = tr__clock_now(); /* before: a brief child is gone when tr_spawn returns */
-        error = tr_spawn(call, spec, &run.child);
+        bool brief = may_be_brief(&run);
+        error = tr__child_spawn(
+            call, spec, brief ? &run.requests[TR__RUN_EXIT] : NULL,
+            spec->timeout_ns != 0 ? earlier(spec->timeout_ns, BRIEF_NS) : BRIEF_NS, &run.child);
+        has_exited = error == 0 && brief && run.requests[TR__RUN_EXIT].result > 0;
     }
     if (error == 0) {
-        run.streams[REQUEST_OUT].open = run.child.output_fd >= 0;
-        run.streams[REQUEST_ERROR].open = run.child.error_fd >= 0;
+        begin(&run);
+        if (has_exited) {
+            tr__run_exited(&run);
+        }
         watch(&run);
-        end(&run, ret_result);
+        tr__run_end(&run, ret_result);
+    } else {
+        tr__live_end(run.live);
     }
-    for (unsigned which = 0; which < STREAMS; which++) {
-        tr__memory_give(run.streams[which].buffer);
-    }
+    tr__memory_give(run.scratch);
+    tr__live_drop(run.live);
     return error;
 }
 
@@ -428,7 +433,9 @@ void tr_process_result_done(tr_process_result *result)
 {
     if (result != NULL) {
         tr__memory_give(result->out.data);
+        tr__memory_give(result->out.spill_path);
         tr__memory_give(result->error.data);
+        tr__memory_give(result->error.spill_path);
         memset(result, 0, sizeof *result);
     }
 }

@@ -19,6 +19,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -28,9 +29,12 @@
 #include <toolring/process.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "engine/call.h"
-#include "engine/spawner.h"
+#include "engine/engine.h"
 #include "tools/io.h"
+#include "tools/spawn.h"
+#include "tools/terminal.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -39,96 +43,119 @@
 #define PIDFD_SIGNAL_PROCESS_GROUP (1U << 2) /* Linux 6.9 */
 #endif
 
-#define FLAGS_ALL (TR_PROCESS_CLEAR_ENVIRONMENT | TR_PROCESS_MERGE_ERROR)
-/* A spec of a later version may be longer, but not out of all proportion. */
-#define SPEC_BYTES_MAX 4096u
-
-/* Whether every byte this version does not know is zero. */
-static bool is_tail_clear(const tr_process_spec *spec)
+static void close_one(int *fd)
 {
-    const unsigned char *bytes = (const unsigned char *)spec;
-
-    for (size_t at = sizeof *spec; at < spec->size; at++) {
-        if (bytes[at] != 0) {
-            return false;
-        }
+    if (*fd >= 0) {
+        (void)close(*fd); /* the descriptor is gone whatever it answers, and nothing was written */
+        *fd = -1;
     }
-    return true;
 }
 
-static bool is_environment_valid(const char *const *environment)
-{
-    for (; environment != NULL && *environment != NULL; environment++) {
-        if (**environment == '\0' || **environment == '=') {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool is_valid(const tr_process_spec *spec)
-{
-    if (spec == NULL || spec->size < sizeof *spec || spec->size > SPEC_BYTES_MAX ||
-        !is_tail_clear(spec) || (spec->flags & ~FLAGS_ALL) != 0 || spec->reserved != 0) {
-        return false;
-    }
-    if ((spec->argv == NULL) == (spec->shell == NULL)) {
-        return false;
-    }
-    if (spec->argv != NULL && (spec->argv[0] == NULL || spec->argv[0][0] == '\0')) {
-        return false;
-    }
-    if (spec->directory != NULL && spec->directory[0] == '\0') {
-        return false;
-    }
-    return (spec->input.data != NULL || spec->input.size == 0) &&
-           is_environment_valid(spec->environment);
-}
+/* A spawn under way, on the stack of the function that waits for it. */
+struct starting {
+    struct tr__spawn spawn;
+    struct tr__io *io;
+    uint64_t watch_ns; /* 0: come back at once */
+};
 
 /* Spawner thread, or the caller's own. */
 static void spawned(struct tr__spawn *spawn)
 {
-    tr__io_finish(spawn->owner);
+    struct starting *starting = TR__CONTAINER_OF(spawn, struct starting, spawn);
+
+    if (spawn->error == 0 && starting->watch_ns > 0) {
+        tr__io_poll_begun(starting->io, spawn->process_fd, POLLIN,
+                          tr__clock_after(tr__clock_now(), starting->watch_ns));
+    } else {
+        tr__io_finish(starting->io);
+    }
+}
+
+/* Everything but the streams. */
+static void fill(struct tr__spawn *spawn, const tr_call *call, const tr_process_spec *spec)
+{
+    uint32_t flags = spec->flags;
+
+    *spawn = (struct tr__spawn){
+        .argv = spec->argv,
+        .shell = spec->shell,
+        .directory = spec->directory,
+        .environment = spec->environment,
+        .clear_environment = (flags & TR_PROCESS_CLEAR_ENVIRONMENT) != 0,
+        .merge_error = (flags & TR_PROCESS_MERGE_ERROR) != 0,
+        .want_input = spec->input.size > 0 || (flags & TR_PROCESS_OPEN_INPUT) != 0,
+        .set_file_mask = (flags & TR_PROCESS_FILE_MASK) != 0,
+        .file_mask = (mode_t)spec->file_mask,
+        .nice = spec->nice,
+        .limits = spec->limits,
+        .limits_count = spec->limits_count,
+        .tree_limits = {spec->memory_bytes_max, spec->cpu_percent_max, spec->processes_max},
+        .lifetime = spec->lifetime,
+        .trees = call->engine->trees,
+        .done = spawned,
+    };
+}
+
+/* Returns spawn.error. */
+static int await_spawn(tr_call *call, struct starting *starting, tr_io *io)
+{
+    tr_io *const ios[] = {io};
+    tr_io *done;
+
+    starting->io = tr__io_of(io);
+    tr__io_begin(call, starting->io);
+    tr__call_spawn(call, &starting->spawn);
+    int error = tr_io_wait_for(call, TR_IO_SHIELD, ios, 1, &done);
+    TR_ASSERT(error == 0); /* it was under way, and a shielded wait ends with it */
+    return starting->spawn.error;
+}
+
+int tr__child_spawn(tr_call *call, const tr_process_spec *spec, tr_io *exit, uint64_t watch_ns,
+                    tr_child *ret_child)
+{
+    struct starting starting = {.watch_ns = exit != NULL ? watch_ns : 0};
+    struct tr__spawn *spawn = &starting.spawn;
+    tr_io own;
+    int master = -1;
+    int slave = -1;
+    int error = 0;
+
+    fill(spawn, call, spec);
+    if ((spec->flags & TR_PROCESS_TERMINAL) != 0) {
+        error = tr__terminal_open(spec->terminal_rows, spec->terminal_columns, &master, &slave);
+        spawn->terminal_fd = slave;
+        spawn->merge_error = false;
+        spawn->want_input = false;
+    }
+    if (error == 0) {
+        error = await_spawn(call, &starting, exit != NULL ? exit : &own);
+    }
+    close_one(&slave);
+    if (error < 0) {
+        close_one(&master);
+        return error;
+    }
+    TR_ASSERT(spawn->pid > 0 && spawn->process_fd >= 0 && spawn->tree != NULL);
+    *ret_child = (tr_child){.pid = spawn->pid,
+                            .process_fd = spawn->process_fd,
+                            .input_fd = spawn->input_fd,
+                            .output_fd = master >= 0 ? master : spawn->output_fd,
+                            .error_fd = spawn->error_fd,
+                            .owner = spawn->tree};
+    return 0;
 }
 
 int tr_spawn(tr_call *call, const tr_process_spec *spec, tr_child *ret_child)
 {
-    tr_io waiter;
-    tr_io *const waiters[] = {&waiter};
-    tr_io *done;
-
-    if (call == NULL || ret_child == NULL || !is_valid(spec)) {
+    if (call == NULL || ret_child == NULL || !tr__process_is_valid(spec) ||
+        spec->lifetime == TR_PROCESS_LIFETIME_SESSION ||
+        spec->lifetime == TR_PROCESS_LIFETIME_MANAGER) {
         return TR_EINVAL;
     }
     if (tr__call_is_cancelled(call)) {
         return TR_ECANCELED;
     }
-    struct tr__spawn spawn = {
-        .argv = spec->argv,
-        .shell = spec->shell,
-        .directory = spec->directory,
-        .environment = spec->environment,
-        .clear_environment = (spec->flags & TR_PROCESS_CLEAR_ENVIRONMENT) != 0,
-        .merge_error = (spec->flags & TR_PROCESS_MERGE_ERROR) != 0,
-        .want_input = spec->input.size > 0,
-        .done = spawned,
-        .owner = tr__io_of(&waiter),
-    };
-    tr__io_begin(call, tr__io_of(&waiter));
-    tr__call_spawn(call, &spawn);
-    int error = tr_io_wait_for(call, TR_IO_SHIELD, waiters, 1, &done);
-    TR_ASSERT(error == 0); /* it was under way, and a shielded wait ends with it */
-    if (spawn.error < 0) {
-        return spawn.error;
-    }
-    TR_ASSERT(spawn.pid > 0 && spawn.process_fd >= 0);
-    *ret_child = (tr_child){.pid = spawn.pid,
-                            .process_fd = spawn.process_fd,
-                            .input_fd = spawn.input_fd,
-                            .output_fd = spawn.output_fd,
-                            .error_fd = spawn.error_fd,
-                            .owner = call->engine};
-    return 0;
+    return tr__child_spawn(call, spec, NULL, 0, ret_child);
 }
 
 /* waitid by pidfd, which fills the usage as glibc's does not. 0 or a negated errno. */
@@ -173,42 +200,56 @@ static int status_of(const siginfo_t *info)
     return (info->si_status & 0x7F) | (info->si_code == CLD_DUMPED ? 0x80 : 0);
 }
 
-static void close_one(int *fd)
+int tr__child_collect(const tr_child *child, int *ret_status, struct rusage *ret_usage)
 {
-    if (*fd >= 0) {
-        (void)close(*fd); /* the descriptor is gone whatever it answers, and nothing was written */
-        *fd = -1;
-    }
-}
-
-int tr_child_reap(tr_child *child, int *ret_status, struct rusage *ret_usage)
-{
-    struct rusage usage;
     siginfo_t info;
 
-    if (child == NULL || child->pid <= 0 || child->process_fd < 0 || child->owner == NULL) {
-        return TR_EINVAL;
-    }
-    memset(&usage, 0, sizeof usage);
-    int error = wait_on(child->process_fd, WEXITED | WNOHANG, &info, &usage);
+    memset(ret_usage, 0, sizeof *ret_usage);
+    int error = wait_on(child->process_fd, WEXITED | WNOHANG, &info, ret_usage);
     if (error == 0 && info.si_pid == 0) {
         return TR_EAGAIN;
     }
-    if (error < 0 && error != -ECHILD) {
-        return error;
-    }
-    tr__call_reaped(child->owner);
+    *ret_status = status_of(&info);
+    return error;
+}
+
+static void empty(struct tr__engine *engine, tr_child *child)
+{
+    tr__call_reaped(engine);
     close_one(&child->input_fd);
     close_one(&child->output_fd);
     close_one(&child->error_fd);
     close_one(&child->process_fd);
     child->pid = 0;
     child->owner = NULL;
+}
+
+void tr__child_close(tr_call *call, tr_child *child)
+{
+    empty(call->engine, child);
+}
+
+int tr_child_reap(tr_child *child, int *ret_status, struct rusage *ret_usage)
+{
+    struct rusage usage;
+    int status;
+
+    if (child == NULL || child->pid <= 0 || child->process_fd < 0 || child->owner == NULL) {
+        return TR_EINVAL;
+    }
+    int error = tr__child_collect(child, &status, &usage);
+    if (error < 0 && error != -ECHILD) {
+        return error;
+    }
+    struct tr__tree *tree = child->owner;
+    struct tr__engine *engine = tr__tree_context(tree);
+    tr__tree_close(tree); /* before the pidfd; kills what lives of it, unless it is a daemon */
+    empty(engine, child);
     if (error < 0) {
         return error;
     }
     if (ret_status != NULL) {
-        *ret_status = status_of(&info);
+        *ret_status = status;
     }
     if (ret_usage != NULL) {
         *ret_usage = usage;

@@ -90,8 +90,19 @@ static void yard_open(struct yard *yard, uint32_t seats, uint32_t substitutes, b
 {
     memset((void *)yard, 0, sizeof *yard);
     CHECK_EQ_INT(sem_init(&yard->asked, 0, 0), 0);
-    struct tr__workers_config config = {seats, substitutes, 1,   spin,        yard,
-                                        run,   watch,       dry, come_and_go, come_and_go};
+    struct tr__workers_config config = {
+        .seats = seats,
+        .substitutes_max = substitutes,
+        .slice_ns = 1,
+        .processors = spin ? 2 : 1,
+        .spin = spin,
+        .context = yard,
+        .run = run,
+        .watch = watch,
+        .dry = dry,
+        .enter = come_and_go,
+        .leave = come_and_go,
+    };
     CHECK_EQ_INT(tr__workers_open(&yard->workers, &config), 0);
 }
 

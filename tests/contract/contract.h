@@ -9,6 +9,7 @@
  *   plan.c      seed → operations, plans, configuration        chance.h   numbers from seeds
  *   model.c     records of calls, turns, sessions       items.c    the checks of single items
  *   tools.c     what the tools do; the callbacks; who finishes deferred calls
+ *   hooks.c     their cancel hooks
  *   drive.c     launching, opening, closing                    steer.c    all other operations
  *   take.c      who waits, takes and drains                    events.c   who reads events
  *   run.c       one run from open to free, and what must hold at its end
@@ -80,6 +81,7 @@ enum action {
     ACT_DEFER,        /* finished later by another thread */
     ACT_DEFER_EARLY,  /* finished by another thread maybe before it returns TR_DEFERRED */
     ACT_PROCESS,      /* runs a program */
+    ACT_AWAIT_CANCEL, /* tr_call_await_cancel */
     ACTIONS,
 };
 
@@ -165,7 +167,11 @@ struct record {
     _Atomic bool may_deny;
     _Atomic bool finished; /* tr_finish won */
     _Atomic uint32_t held; /* items in batches not released */
-    pthread_mutex_t lock;  /* changes */
+    _Atomic uint32_t hook_calls, hook_releases;
+    _Atomic bool hooked, hook_taken_back; /* registered; and its own again */
+    _Atomic bool hook_gone;               /* may not be called any more */
+    _Atomic bool deferred;                /* its function returned TR_DEFERRED */
+    pthread_mutex_t lock;                 /* changes */
     struct change changes[CHANGES_MAX];
     uint32_t changes_count;
     uint32_t event_queued, event_started, event_detached, event_terminal,
@@ -295,6 +301,16 @@ void release_input(void *context, void *data, size_t size);
 void *finisher_main(void *argument);
 void finishers_open(void);
 void finishers_done(void);
+
+/* ── hooks.c ─────────────────────────────────────────────────────────────────────────────────── */
+
+/* The call's function, first and, unless it returns TR_DEFERRED, last of all. */
+void hook_register(struct record *record, tr_call *call);
+void hook_take_back(struct record *record, tr_call *call);
+/* A resolution was taken. */
+void hook_resolved(struct record *record, tr_outcome outcome);
+/* The manager is closed: nothing is called any more. */
+void hook_check(const struct record *record);
 
 /* ── drive.c, steer.c, take.c, events.c ──────────────────────────────────────────────────────── */
 

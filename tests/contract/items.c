@@ -151,6 +151,7 @@ static void check_resolution(const tr_item *item, struct record *record)
     MUST(atomic_fetch_add(&record->resolutions, 1) == 0, "call %u: a second resolution",
          record->index);
     atomic_store(&record->outcome, (int)item->outcome);
+    hook_resolved(record, item->outcome);
     atomic_store(&record->channel, (int)item->channel);
     atomic_store(&record->flags, item->flags);
     atomic_fetch_add(&world->outcomes[item->outcome & 7], 1);

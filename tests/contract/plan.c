@@ -34,8 +34,8 @@ static const struct {
 };
 
 static const char *const actions[ACTIONS] = {
-    "return", "sleep",       "sleep_shield", "pipe",        "block",
-    "spin",   "spin_polite", "defer",        "defer_early", "process",
+    "return",      "sleep", "sleep_shield", "pipe",    "block",        "spin",
+    "spin_polite", "defer", "defer_early",  "process", "await_cancel",
 };
 
 const char *operation_name(enum operation_kind kind)
@@ -117,8 +117,9 @@ static void plan_options(struct chance *chance, tr_options *options)
 void plan_call(uint64_t seed, const struct shape *shape, struct plan *ret_plan)
 {
     static const enum action usual[] = {
-        ACT_RETURN, ACT_RETURN, ACT_RETURN, ACT_SLEEP,       ACT_SLEEP,       ACT_SLEEP_SHIELD,
-        ACT_PIPE,   ACT_BLOCK,  ACT_SPIN,   ACT_SPIN_POLITE, ACT_DEFER_EARLY, ACT_DEFER,
+        ACT_RETURN,       ACT_RETURN, ACT_RETURN,       ACT_SLEEP, ACT_SLEEP,
+        ACT_SLEEP_SHIELD, ACT_PIPE,   ACT_BLOCK,        ACT_SPIN,  ACT_SPIN_POLITE,
+        ACT_DEFER_EARLY,  ACT_DEFER,  ACT_AWAIT_CANCEL,
     };
     struct chance chance = chance_from(seed, 2);
     struct plan *plan = ret_plan;

@@ -229,6 +229,7 @@ static void check_released(void)
         }
         MUST(record->inputs_released == (record->plan.borrowed ? 1u : 0u),
              "call %u: its input was released %u times", record->index, record->inputs_released);
+        hook_check(record);
         MUST(record->results_given == record->results_released,
              "call %u: gave %u results, %u were released", record->index, record->results_given,
              record->results_released);

@@ -214,6 +214,8 @@ static int take_session(struct purse *purse, struct model_session *session, bool
     if (count == TR_ENOENT) {
         MUST(session->closing, "session %u is gone, though it was not closed", session->index);
         atomic_store(&session->gone, true);
+    } else if (count == TR_ECLOSED) {
+        MUST(session->closing || world->closing, "session %u is closed by nobody", session->index);
     } else if (count == TR_ESTATE) {
         MUST(session->queue != NULL, "session %u is said to be bound", session->index);
         atomic_store(&session->gone, true);

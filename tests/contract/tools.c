@@ -179,6 +179,17 @@ static int act_pipe(struct record *record, tr_call *call)
     return result;
 }
 
+static int act_await_cancel(struct record *record, tr_call *call)
+{
+    uint64_t from = now_ns();
+    int result = tr_call_await_cancel(call, delay_ns(record));
+    MUST(result == TR_ETIMEDOUT || (result == 0 && tr_call_is_cancelled(call)),
+         "call %u: tr_call_await_cancel: %s", record->index, tr_error_name(result));
+    MUST(result == 0 || now_ns() - from >= delay_ns(record), "call %u: it awaited too short",
+         record->index);
+    return result == 0 ? TR_ECANCELED : 0;
+}
+
 static int act_block(struct record *record)
 {
     struct timespec until;
@@ -248,6 +259,8 @@ static int act(struct record *record, tr_call *call)
         return act_spin(record, call, true);
     case ACT_PROCESS:
         return act_process(record, call);
+    case ACT_AWAIT_CANCEL:
+        return act_await_cancel(record, call);
     case ACT_DEFER:
         defer(record, call);
         return TR_DEFERRED;
@@ -266,6 +279,7 @@ static int run_plan(tr_call *call, void *context)
     MUST(atomic_fetch_add(&record->runs, 1) == 0, "call %u: started twice", record->index);
     record_identify(record, tr_call_task(call));
     check_input(record, call);
+    hook_register(record, call);
     bool deferred = record->plan.action == ACT_DEFER || record->plan.action == ACT_DEFER_EARLY;
     bool early = !deferred && (record->seed & 2) != 0;
     if (early) {
@@ -276,12 +290,14 @@ static int run_plan(tr_call *call, void *context)
     }
     int result = act(record, call);
     if (result == TR_DEFERRED) {
+        atomic_store(&record->deferred, true);
         return result; /* it may have ended: nothing of the call is ours any more */
     }
     check_input(record, call);
     if (!early && result == 0) {
         set_result(record, call);
     }
+    hook_take_back(record, call);
     atomic_fetch_add(&world->progress, 1);
     return result < 0 ? result : record->plan.status;
 }

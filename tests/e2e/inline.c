@@ -219,7 +219,7 @@ INLINE(inline_manager, every_route_runs_here)
         tr_request request = TR_REQUEST_INIT(rig->turn, tool);
         request.options.route = table[at].route;
         request.options.delivery = table[at].delivery;
-        request.options.detach_after_ns = 1;
+        request.options.detach_after_ns = 1000 * TR_SECOND;
         tr_launched launched = rig_launch_request(rig, &request);
         CHECK_EQ_INT(launched.kind, table[at].kind);
         CHECK_EQ_INT(rig_snapshot(rig, launched.task).state, TR_STATE_ENDED);

@@ -60,6 +60,7 @@ static int run_job(tr_call *call, void *context)
 {
     struct job *job = tr_call_user(call);
     (void)context;
+    tr__store_release(&job->task, tr_call_task(call)); /* a value of its own */
     job->status = job->function != NULL ? job->function(call, job)
                                         : tr_process(call, job->spec, &job->result);
     int status = job->status;
@@ -69,7 +70,13 @@ static int run_job(tr_call *call, void *context)
 
 void host_open(struct host *host, enum place place)
 {
-    tr_config config = TR_CONFIG_INIT;
+    const tr_config config = TR_CONFIG_INIT;
+    host_open_with(host, place, &config);
+}
+
+void host_open_with(struct host *host, enum place place, const tr_config *wanted)
+{
+    tr_config config = *wanted;
     tr_tool tool = TR_TOOL_INIT("job", run_job);
     host->place = place;
     host->descriptors = descriptors_open();
@@ -101,6 +108,36 @@ void host_launch(struct host *host, struct job *job)
     tr_launched launched;
     request.user = job;
     CHECK_EQ_INT(tr_launch(host->manager, &request, &launched), TR_PENDING);
+}
+
+tr_task_id host_task(struct job *job)
+{
+    WAIT_UNTIL(tr__load_acquire(&job->task) != 0, PATIENCE_SECONDS); /* pairs with run_job */
+    return tr__load_acquire(&job->task);
+}
+
+void host_await_output(struct host *host, struct job *job, tr_stream stream, uint64_t bytes)
+{
+    tr_task_id task = host_task(job);
+    tr_output_mark mark = {0};
+    WAIT_UNTIL(tr_task_output(host->manager, task, stream, 0, NULL, 0, &mark) >= 0 &&
+                   mark.total >= bytes,
+               PATIENCE_SECONDS);
+}
+
+void host_expect(struct host *host, struct job *job, uint64_t cursor, const char *text)
+{
+    char got[256];
+    size_t size = strlen(text);
+    tr_output_mark mark;
+    CHECK(size <= sizeof got);
+    host_await_output(host, job, TR_STREAM_OUT, cursor + size);
+    CHECK_EQ_INT(
+        tr_task_output(host->manager, host_task(job), TR_STREAM_OUT, cursor, got, size, &mark),
+        (int)size);
+    if (memcmp(got, text, size) != 0) {
+        case_fail(__FILE__, __LINE__, "output \"%.*s\" is not \"%s\"", (int)size, got, text);
+    }
 }
 
 unsigned host_wait(struct host *host, tr_outcome *ret_outcome)

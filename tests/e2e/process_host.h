@@ -41,14 +41,21 @@ struct job {
     int (*function)(tr_call *call, struct job *job); /* NULL: tr_process alone */
     tr_process_result result;
     int status;           /* what the function returned */
+    tr__atomic_u64 task;  /* its id, as soon as it runs */
     tr__atomic_u32 ended; /* it has; a plain function that was cancelled ends after its outcome */
 };
 
 void host_open(struct host *host, enum place place);
+/* The same with limits and times of one's own; flags and workers are the place's. */
+void host_open_with(struct host *host, enum place place, const tr_config *config);
 /* Closes it, and looks for what should not be left. */
 void host_close(struct host *host);
 /* Launches a job; an inline manager has run it when this returns. */
 void host_launch(struct host *host, struct job *job);
+/* Waits until the job's function runs; its task. */
+tr_task_id host_task(struct job *job);
+/* Waits until the task has captured so many bytes of a stream. */
+void host_await_output(struct host *host, struct job *job, tr_stream stream, uint64_t bytes);
 /* Waits until the turn is idle; returns how many resolutions came and the last one's outcome. */
 unsigned host_wait(struct host *host, tr_outcome *ret_outcome);
 /* One job to its end, and to its function's. */
@@ -56,6 +63,9 @@ tr_outcome host_run(struct host *host, struct job *job);
 /* Runs a program that must start. */
 void host_run_spec(struct host *host, const tr_process_spec *spec, struct job *job);
 void host_run_shell(struct host *host, const char *command, struct job *job);
+
+/* Takes the task's standard output from a place on, until it is `text`. */
+void host_expect(struct host *host, struct job *job, uint64_t cursor, const char *text);
 
 unsigned descriptors_open(void);
 /* The letter of /proc/<pid>/stat; 0 if there is no such process. */

@@ -21,7 +21,8 @@ help_texts() {
     shows help
     shows run --help
     local option
-    for option in --tools --cwd --events --quiet --workers --tasks-max --processes-max --inline; do
+    for option in --tools --cwd --events --quiet --workers --tasks-max --processes-max --cgroup \
+        --subreaper --inline; do
         expect "$option is not in the help" wrote "$option"
         expect "$option is not in the man page" \
             grep -qF -- "${option//-/\\-}" "$source_folder/toolring.1"

@@ -11,7 +11,7 @@ good_file() {
  {"name":"place","argv":["sh","-c","basename \"$(pwd)\"; echo $ADDED"],"cwd":"sub","env":{"ADDED":"yes"}},
  {"name":"slow","argv":["sh","-c","echo begun; sleep 600"],"timeout_ms":200},
  {"name":"later","argv":["true"],"route":"background","delivery":"manual"},
- {"name":"small","argv":["seq","1","2000"],"output_max_bytes":1000}
+ {"name":"small","argv":["seq","1","2000"],"output_bytes_max":1000}
 ]
 END
 }
@@ -83,7 +83,7 @@ bad_files() {
     refused '[{"name":"a","argv":["x}y"]}]' 'a placeholder is {name}'
     refused '[{"name":"a","argv":["x"],"colour":"red"}]' 'unknown member "colour"'
     refused '[{"name":"a","argv":["x"],"route":"up"}]' '"route" must be'
-    refused '[{"name":"a","argv":["x"],"output_max_bytes":0}]' '"output_max_bytes" must be'
+    refused '[{"name":"a","argv":["x"],"output_bytes_max":0}]' '"output_bytes_max" must be'
     refused '[{"name":"a","argv":["x"],"env":{"A":1}}]' '"env": "A" must be'
     refused '[{"name":"shell","argv":["x"]}]' 'there is a tool of that name already'
     refused '[{"name":"a","argv":["x"]},{"name":"a","argv":["x"]}]' 'tool 2 ("a"): there is'

@@ -11,7 +11,12 @@
 #   start ARGUMENT...       `toolring run` in the background: lines are sent with `send`, its output
 #                           is awaited with `await_line`; `finish` closes its input and waits
 #   await COMMAND...        waits until a command succeeds; fails after a minute
+#   number CALL_ID FIELD    a number of that line; text CALL_ID FIELD a string of it without quotes
+#   tree_is WORD            whether programs are held that way here (an own `run`: overwrites $work/out)
 #   skip WHY                inside a test, before its first expect: it is not run here; then return
+#   as_plain_user           inside a test: `run` and `start` run the program as a user without rights, in
+#                           $work/cwd too; false where that cannot be
+#   marked                  how many processes live that have MARK=$mark in their environment
 #   is_alive PID            whether a process runs (a zombie does not)
 set -u
 
@@ -22,6 +27,8 @@ fi
 suite=$(basename "$0" .sh)
 work=$(mktemp -d "${TMPDIR:-/tmp}/toolring-e2e.XXXXXX") || exit 1
 child=
+launcher=()
+mark=toolring-e2e-$$
 failures=0
 export NO_COLOR=1
 
@@ -37,6 +44,7 @@ try() {
     skipped=
     rm -rf "${work:?}"/*
     mkdir "$work/cwd"
+    launcher=()
     "$2"
     if [ -n "$child" ]; then
         kill -KILL "$child" 2>/dev/null
@@ -62,7 +70,7 @@ expect() {
 }
 
 run() {
-    "$TOOLRING" run --cwd "$work/cwd" "$@" >"$work/out" 2>"$work/err"
+    "${launcher[@]}" "$TOOLRING" run --cwd "$work/cwd" "$@" >"$work/out" 2>"$work/err"
     status=$?
 }
 
@@ -77,6 +85,19 @@ has() {
     for text in "$@"; do
         [[ $line == *"$text"* ]] || return 1
     done
+}
+
+number() {
+    result "$1" | grep -o "\"$2\":[0-9]*" | head -n 1 | cut -d: -f2
+}
+
+text() {
+    result "$1" | grep -o "\"$2\":\"[^\"]*\"" | head -n 1 | cut -d'"' -f4
+}
+
+tree_is() {
+    run <<<'{"call_id":"probe","tool":"shell","input":{"command":"true"}}'
+    is "$(text probe tree)" "$1"
 }
 
 skip() {
@@ -110,7 +131,7 @@ comes_before() {
 start() {
     mkfifo "$work/to" "$work/from"
     : >"$work/out"
-    "$TOOLRING" run --cwd "$work/cwd" "$@" <"$work/to" >"$work/from" 2>"$work/err" 4>&- 3<&- &
+    "${launcher[@]}" "$TOOLRING" run --cwd "$work/cwd" "$@" <"$work/to" >"$work/from" 2>"$work/err" 4>&- 3<&- &
     child=$!
     exec 4>"$work/to" 3<"$work/from"
 }
@@ -146,6 +167,18 @@ await() {
         [ "$tries" -lt 1200 ] || return 1
         sleep 0.05
     done
+}
+
+as_plain_user() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    launcher=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    chmod 755 "$work" && chown 65534:65534 "$work/cwd" &&
+        "${launcher[@]}" "$TOOLRING" --version >"$work/version" 2>&1
+}
+
+# A zombie has no environment.
+marked() {
+    grep -lszxF "MARK=$mark" /proc/[0-9]*/environ | wc -l
 }
 
 is_alive() {

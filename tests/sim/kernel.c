@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <toolring/error.h>
 
 #include "base/clock.h"
 
@@ -86,6 +87,7 @@ static void sim_place(void *state, const struct tr__kernel_request *request)
 {
     struct sim *sim = state;
 
+    CHECK(!sim->dead);
     CHECK(sim_room(sim) > 0);
     for (unsigned index = 0; index < sim->flight_count; index++) {
         CHECK(sim->flight[index].request.user_data != request->user_data);
@@ -287,13 +289,42 @@ static int sleep_until(struct sim *sim, uint64_t end_ns)
     }
 }
 
+/* Without a ring there is only the bell. */
+static int sleep_dead(struct sim *sim, uint64_t end_ns)
+{
+    while (!sim->belled && sim->now_ns < end_ns && !sim_chance(sim, sim->options.early_return)) {
+        sim->step(sim->context);
+        if (sim->belled) {
+            break;
+        }
+        if (end_ns <= NEVER_NS) {
+            sim->now_ns = end_ns;
+        } else if (!sim->idle(sim->context)) {
+            case_fail(__FILE__, __LINE__, "the ring sleeps for ever with ops under way");
+        }
+    }
+    sim->belled = false;
+    return 0;
+}
+
 static int sim_enter(void *state, bool wait, uint64_t timeout_ns)
 {
     static const int errors[] = {EINTR, EAGAIN, EBUSY};
+    static const int fatal[] = {EBADF, EEXIST, EBADR, ENXIO};
     struct sim *sim = state;
 
     pass_time(sim);
     sim_note(sim, sim->now_ns);
+    if (sim->dead) {
+        if (wait) {
+            sim->before_sleep(sim->context);
+        }
+        return wait ? sleep_dead(sim, tr__clock_after(sim->now_ns, timeout_ns)) : 0;
+    }
+    if (below(sim, 1000) < sim->options.breaks) {
+        deliver(sim);
+        return -fatal[below(sim, 4)];
+    }
     if (sim_chance(sim, sim->options.enter_error)) {
         deliver(sim);
         return -errors[below(sim, 3)];
@@ -304,6 +335,20 @@ static int sim_enter(void *state, bool wait, uint64_t timeout_ns)
     }
     sim->before_sleep(sim->context);
     return sleep_until(sim, tr__clock_after(sim->now_ns, timeout_ns));
+}
+
+static int sim_repair(void *state, bool again)
+{
+    struct sim *sim = state;
+
+    CHECK(!sim->dead);
+    CHECK_EQ_INT(sim->completion_count, 0);
+    sim->repairs += 1;
+    sim->placed_count = 0;
+    sim->flight_count = 0;
+    pass_time(sim);
+    sim->dead = !again || sim_chance(sim, sim->options.repair_error);
+    return sim->dead ? TR_ERING : 0;
 }
 
 static unsigned sim_take(void *state, struct tr__kernel_completion *completions, unsigned max)
@@ -380,6 +425,7 @@ const struct tr__kernel sim_kernel = {
     .room = sim_room,
     .place = sim_place,
     .enter = sim_enter,
+    .repair = sim_repair,
     .take = sim_take,
     .bell = sim_bell,
     .attempt = sim_attempt,

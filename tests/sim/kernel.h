@@ -26,6 +26,8 @@ struct sim_options {
     unsigned submissions;    /* size of the submission queue; up to SIM_REQUESTS_MAX */
     unsigned short_submit;   /* an enter takes only some of what is placed */
     unsigned enter_error;    /* an enter fails and takes nothing */
+    unsigned breaks;         /* the ring is broken, in permille of enters */
+    unsigned repair_error;   /* no new one can be made */
     unsigned early_return;   /* a wait ends for no reason */
     unsigned never;          /* a request does not complete by itself */
     unsigned retry;          /* a result is -EAGAIN or -EINTR */
@@ -47,6 +49,8 @@ struct sim {
     uint64_t trace;
     uint64_t strangers; /* completions sent that belong to nobody */
     unsigned entries;   /* size of the completion queue */
+    unsigned repairs;   /* times the ring broke */
+    bool dead;          /* ... and could not be made again */
     bool belled;
     bool open;
 

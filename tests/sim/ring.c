@@ -53,6 +53,7 @@ struct world {
     unsigned starts_left; /* from outside */
     uint64_t starts;      /* all */
     uint64_t dones;
+    uint64_t lost; /* of them: went down with a broken ring */
     bool acting;  /* the world's own calls reach the kernel too (the bell) */
     bool stopped; /* the stop message is posted */
 };
@@ -131,7 +132,10 @@ static void check_result(struct world *w, const struct item *item)
         CHECK(op->result != -EAGAIN && op->result != -EINTR);
         return;
     }
-    if (op->result == TR_ECANCELED) {
+    if (op->result == TR_ERING) {
+        CHECK(op->kind != TR__OP_TIMER && w->sim.repairs > 0);
+        w->lost += 1;
+    } else if (op->result == TR_ECANCELED) {
         CHECK(item->cancelled || w->stopped);
     } else {
         CHECK_EQ_INT(op->result, TR_ETIMEDOUT);
@@ -279,6 +283,31 @@ static const struct sim_options rough = {
     .stranger = 5,
 };
 
+/* The ring breaks, some twenty times a run, and is made again. */
+static const struct sim_options brittle = {
+    .submissions = 32,
+    .short_submit = 20,
+    .enter_error = 5,
+    .breaks = 30,
+    .early_return = 10,
+    .never = 40,
+    .retry = 20,
+    .failure = 10,
+    .cancel_trouble = 30,
+    .stranger = 5,
+};
+
+/* ... or cannot be made again, or breaks at once each time. */
+static const struct sim_options doomed = {
+    .submissions = 32,
+    .breaks = 20,
+    .repair_error = 30,
+    .early_return = 5,
+    .never = 50,
+    .cancel_trouble = 20,
+};
+static const struct sim_options stillborn = {.submissions = 32, .breaks = 700, .never = 50};
+
 /* Hardly anything completes by itself, and the queues are as small as can be. */
 static const struct sim_options crowded = {
     .submissions = 2,
@@ -317,6 +346,38 @@ CASE(sim_ring, rough_kernel_in_a_storm)
 CASE(sim_ring, crowded_kernel)
 {
     run_many(&crowded, 30);
+}
+
+/* Every op ends, timers in time, and nothing of it is left in the kernel: `run` looks. */
+static void break_many(const struct sim_options *options, bool dies)
+{
+    uint64_t lost = 0;
+    uint64_t repairs = 0;
+    unsigned dead = 0;
+
+    for (uint64_t stream = 0; stream < RUNS / 2; stream++) {
+        (void)run(options, TR__RING_ENTRIES_MIN, 20, 600, stream);
+        lost += world.lost;
+        repairs += world.sim.repairs;
+        dead += world.sim.dead;
+    }
+    CHECK(lost > RUNS && repairs > RUNS / 2);
+    CHECK(dies ? dead > RUNS / 4 : dead < RUNS / 10);
+}
+
+CASE(sim_ring, ring_that_breaks)
+{
+    break_many(&brittle, false);
+}
+
+CASE(sim_ring, ring_that_cannot_be_made_again)
+{
+    break_many(&doomed, true);
+}
+
+CASE(sim_ring, ring_that_breaks_at_once_each_time)
+{
+    break_many(&stillborn, true);
 }
 
 CASE(sim_ring, same_seed_same_run)

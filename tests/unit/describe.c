@@ -30,7 +30,7 @@ CASE(describe, states_are_those_of_the_public_interface)
 {
     static const struct {
         uint64_t bits;
-        uint32_t wake;
+        uint8_t wake;
         tr_state state;
         bool approval;
         bool deferred;

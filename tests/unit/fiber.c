@@ -362,14 +362,28 @@ CASE(fiber, overflow_meets_the_guard)
         tr__fiber_pool_done(&pool);
     }
 
-    /* An emptied stack keeps its guard. */
-    prepare(1, STACK_BYTES);
-    pool.warm_max = 0;
-    tr__fiber_give(&pool, NULL, tr__fiber_take(&pool, NULL));
-    CHECK_EQ_INT(pool.free_count, 1);
-    CHECK_EQ_INT(pool.warm_count, 0);
-    CHECK(dies(descend_one_byte_further, SIGSEGV));
-    tr__fiber_pool_done(&pool);
+    /* An emptied stack keeps its guard, also when neighbours are emptied by one call. */
+    for (unsigned guard = 0; guard < 2; guard++) {
+        struct tr__fiber_cache cache = {0};
+        struct tr__fiber *fibers[3];
+        prepare(3, STACK_BYTES);
+        pool.guard = guard == 0 ? pool.guard : TR__FIBER_GUARD_PROTECT;
+        pool.warm_max = 0;
+        for (unsigned round = 0; round < 2; round++) { /* the second puts them in order again */
+            for (unsigned index = 0; index < 3; index++) {
+                fibers[index] = tr__fiber_take(&pool, NULL);
+            }
+            tr__fiber_give(&pool, &cache, fibers[round == 0 ? 1 : 0]);
+            tr__fiber_give(&pool, &cache, fibers[round == 0 ? 0 : 2]);
+            tr__fiber_give(&pool, &cache, fibers[round == 0 ? 2 : 1]);
+            tr__fiber_cache_flush(&pool, &cache);
+        }
+        CHECK_EQ_INT(pool.free_count, 3);
+        CHECK_EQ_INT(pool.warm_count, 0);
+        CHECK(dies(descend_one_byte_further, SIGSEGV));
+        descend_to_the_last_byte();
+        tr__fiber_pool_done(&pool);
+    }
 }
 
 /* ---- misuse is caught ---- */

@@ -276,7 +276,7 @@ CASE(registry, every_allocation_of_opening_may_fail)
         failures++;
     }
     tr__memory_fail_after(-1);
-    CHECK_EQ_INT(failures, 7); /* toolbox, tasks, turns, sessions, cold records, two labels */
+    CHECK_EQ_INT(failures, 8); /* toolbox, tasks, turns, sessions, cold, stacks, two labels */
 }
 
 enum {

@@ -142,7 +142,8 @@ CASE(settle, inputs_live_as_long_as_the_function_results_as_long_as_the_host)
     one.task->in_origin = in.origin;
     one.task->input = borrowed;
     one.task->input_size = sizeof borrowed;
-    one.task->flags = TR__TASK_FLAG_IN_BLOCK | TR__TASK_FLAG_INPUT_BORROWED;
+    tr__store_relaxed(&one.task->flags,
+                      (uint8_t)(TR__TASK_FLAG_IN_BLOCK | TR__TASK_FLAG_INPUT_BORROWED));
     cold->input_release = release_input;
     cold->input_context = &inputs_released;
     uint64_t used = tr__arena_bytes_used(&shop.completion.arena);

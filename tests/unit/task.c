@@ -169,7 +169,10 @@ static struct cell expected(enum event event, enum from from, uint64_t word)
     if (event == ABANDON && live && (word & TR__TASK_INLINE) != 0) {
         return not_so; /* its launcher is the thread that runs it: there is nobody to tell */
     }
-    return table[event][from];
+    struct cell cell = table[event][from];
+    bool ends = cell.action == TR__ACTION_SETTLE && (event == CANCEL || event == TIMEOUT);
+    cell.set |= ends && (word & TR__TASK_COLD) != 0 ? TR__TASK_HOLD_STEER : 0; /* hooks to call */
+    return cell;
 }
 
 /* Who ends an inline call on another thread publishes in any case: its launcher waits for it. */

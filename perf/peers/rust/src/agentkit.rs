@@ -522,6 +522,31 @@ async fn measure_interrupts(
     }
 }
 
+/// Interrupting a turn without calls, after so many tasks that have ended and were drained.
+fn interrupt(who: &Contender, options: &Options) {
+    let (who, options) = (who.clone(), options.clone());
+    run_host(async move {
+        let mut host = Host::new(Tools::new(0, String::new()), background_route);
+        let turns: Vec<TurnId> = (0..16).map(|at| TurnId::new(format!("turn-{at}"))).collect();
+        let mut ledger = Ledger::new(options.seed, options.size);
+        let mut random = Random(options.seed);
+        pass(&mut host, &mut ledger, &mut random, &turns).await;
+        ledger.close();
+        let mut samples = Samples::default();
+        let empty = TurnId::new("empty");
+        for _ in 0..if options.quick { 5 } else { 20 } {
+            let begin = Instant::now();
+            sure(host.manager.on_turn_interrupted(&empty).await);
+            samples.add(begin.elapsed());
+        }
+        Report::new(&who, &options, "ns/interrupt", samples.at(0.5))
+            .latency("single ns", &mut samples, 1.0)
+            .parameter("finished", options.size)
+            .parameter("interrupts", samples.0.len())
+            .end();
+    });
+}
+
 async fn one_by_one(host: &mut Host, ledger: &mut Ledger, calls: usize) -> f64 {
     let turn = TurnId::new("one-by-one");
     ledger.reset();
@@ -811,6 +836,9 @@ pub fn run(name: &'static str, version: &str) {
             ("background-10000", background),
             ("background-100000", background),
             ("background-1000000", background),
+            ("interrupt-10000", interrupt),
+            ("interrupt-100000", interrupt),
+            ("interrupt-1000000", interrupt),
             ("turns-*", turns),
             ("detach-*", detach),
             ("sleepers-*", sleepers),

@@ -1,0 +1,313 @@
+/*
+ * tree_root.c: the directory that holds a manager's leaves, from finding its place to its end.
+ *
+ *     <subtree>/toolring-<pid>-<start time>-<n>/<leaf>
+ *
+ * Owner: whoever opens and closes the manager. Called by tree; calls base/probe, the kernel.
+ *
+ *  1. The directory's name says whose it is; a shared lock on it (flock) that the owner still
+ *     lives, also to hosts in other namespaces of process ids, who cannot see it otherwise.
+ *  2. Remains of a dead host are what is named like ours, has an owner that is gone, and no lock.
+ *     Whatever is in there was started by that host's tools, and is killed.
+ *  3. Nobody is moved: where our own cgroup may not give its controllers to children because we
+ *     are in it, leaves have none, and limits fall back to those of each process.
+ *  4. A leaf may hold directories that its programs have made: removing goes down as far as there
+ *     are any, without recursion.
+ *
+ * Cost: opening some 0.3 ms, most of it for trying out the subtree and making the directory.
+ * Rejected: recognising dead hosts by process id alone (a container shares the subtree, but not the
+ * ids); one directory for all managers (the end of one would have to tell its leaves from others').
+ */
+#include "engine/tree_parts.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <toolring/error.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* Attempts at making the directory, should somebody take an unlocked one for dead. */
+#define MAKE_ATTEMPTS 4
+/* Directories a program may have nested in its leaf; deeper ones stay until the next start. */
+#define DEPTH_MAX 16
+/* How long the remains of one dead host are waited for. */
+#define REMAINS_NS (UINT64_C(500) * TR__NS_PER_MS)
+
+static tr__atomic_u32 directories; /* made by this process; any thread */
+
+static const struct control {
+    uint32_t bit;
+    const char *name;
+    const char *enable;
+    const char *file; /* that a leaf has then */
+} controls[] = {
+    {TR__TREE_MEMORY, "memory", "+memory", "memory.max"},
+    {TR__TREE_CPU, "cpu", "+cpu", "cpu.max"},
+    {TR__TREE_PROCESSES, "pids", "+pids", "pids.max"},
+};
+
+int tr__tree_root_kill(int directory_fd)
+{
+    return tr__tree_write(directory_fd, "cgroup.kill", "1");
+}
+
+/* Kills all below a directory and waits until nobody is left. */
+static bool end_all(int directory_fd, uint64_t duration_ns)
+{
+    char text[256];
+    uint64_t until = tr__clock_after(tr__clock_now(), duration_ns);
+    struct pollfd events = {.fd = openat(directory_fd, "cgroup.events", O_RDONLY | O_CLOEXEC),
+                            .events = POLLPRI};
+    bool empty = false;
+
+    for (;;) {
+        ssize_t got = events.fd < 0 ? -1 : pread(events.fd, text, sizeof text - 1, 0);
+        text[got < 0 ? 0 : got] = '\0';
+        empty = tr__tree_field(text, "populated", 1) == 0;
+        uint64_t left_ns = tr__clock_left(tr__clock_now(), until);
+        if (empty || got < 0 || left_ns == 0) {
+            break;
+        }
+        (void)tr__tree_root_kill(directory_fd);
+        (void)poll(&events, 1, (int)(left_ns / TR__NS_PER_MS) + 1); /* the next look decides */
+    }
+    if (events.fd >= 0) {
+        (void)close(events.fd);
+    }
+    return empty;
+}
+
+/* Appends the first directory found in `path` to it. */
+static bool descend(char *path, size_t size)
+{
+    bool found = false;
+    DIR *directory = opendir(path);
+
+    if (directory == NULL) {
+        return false;
+    }
+    const struct dirent *entry;
+    while (!found && (entry = readdir(directory)) != NULL) {
+        size_t length = strlen(path);
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+            length + strlen(entry->d_name) + 2 <= size) {
+            (void)snprintf(path + length, size - length, "/%s", entry->d_name); /* it fits */
+            found = true;
+        }
+    }
+    (void)closedir(directory);
+    return found;
+}
+
+/* Removes a directory of empty cgroups with all below it. */
+static bool remove_all(const char *top)
+{
+    char path[TR__PROBE_PATH_BYTES + DEPTH_MAX * 64];
+    size_t top_length = strlen(top);
+
+    if (top_length >= sizeof path) {
+        return false;
+    }
+    memcpy(path, top, top_length + 1);
+    for (;;) {
+        if (rmdir(path) == 0 || errno == ENOENT) {
+            if (strlen(path) <= top_length) {
+                return true;
+            }
+            *strrchr(path, '/') = '\0';
+        } else if (!descend(path, sizeof path)) {
+            return false; /* somebody is in it after all */
+        }
+    }
+}
+
+/* Whether the owner that a name tells of is gone. */
+static bool is_dead(const struct tr__trees *trees, const char *name)
+{
+    char again[TR__TREE_NAME_BYTES];
+    struct tr__tree_stat stat;
+    long pid;
+    uint64_t start;
+    unsigned number;
+
+    if (sscanf(name, "toolring-%ld-%" SCNu64 "-%u", &pid, &start, &number) != 3 || pid <= 0) {
+        return false;
+    }
+    (void)snprintf(again, sizeof again, "toolring-%ld-%" PRIu64 "-%u", pid, start, number);
+    if (strcmp(again, name) != 0 || (pid == trees->host && start == trees->host_start)) {
+        return false; /* not ours by its name, or a neighbour's in this process */
+    }
+    return !tr__tree_stat((pid_t)pid, &stat) || stat.start != start;
+}
+
+/* Ends and removes what dead hosts have left in the subtree. */
+static void remove_remains(const struct tr__trees *trees)
+{
+    char path[TR__PROBE_PATH_BYTES + 256];
+    DIR *directory = opendir(trees->parent);
+
+    if (directory == NULL) {
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        if (!is_dead(trees, entry->d_name)) {
+            continue;
+        }
+        (void)snprintf(path, sizeof path, "%s/%s", trees->parent, entry->d_name);
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && end_all(fd, REMAINS_NS)) {
+            (void)remove_all(path); /* what cannot go now is the next one's */
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    (void)closedir(directory);
+}
+
+/* Makes and locks the directory. 0 or a negative errno. */
+static int make(struct tr__trees *trees)
+{
+    char path[TR__PROBE_PATH_BYTES + TR__TREE_NAME_BYTES + 2];
+    int error = -EEXIST;
+
+    for (int attempt = 0; attempt < MAKE_ATTEMPTS; attempt++) {
+        unsigned number = tr__fetch_add_relaxed(&directories, 1u) + 1; /* only to be different */
+        (void)snprintf(trees->name, sizeof trees->name, "toolring-%ld-%" PRIu64 "-%u",
+                       (long)trees->host, trees->host_start, number);
+        (void)snprintf(path, sizeof path, "%s/%s", trees->parent, trees->name);
+        if (mkdir(path, 0755) != 0) {
+            error = -errno;
+            if (error != -EEXIST) {
+                return error;
+            }
+            continue;
+        }
+        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) {
+            error = -errno;
+            (void)rmdir(path);
+            return error;
+        }
+        (void)flock(fd, LOCK_SH | LOCK_NB); /* nobody has another yet */
+        if (faccessat(fd, "cgroup.kill", W_OK, AT_EACCESS) == 0) {
+            trees->directory_fd = fd;
+            return 0;
+        }
+        error = -errno;
+        (void)close(fd);
+        (void)rmdir(path);
+    }
+    return error;
+}
+
+static void say(const struct tr__trees *trees, const char *path, const char *why)
+{
+    if (trees->config.message != NULL && trees->config.message_size > 0) {
+        (void)snprintf(trees->config.message, trees->config.message_size,
+                       "tr_config.cgroup_path: %s: %s", path, why); /* cut if it must be */
+    }
+}
+
+/* A subtree that was configured. */
+static int open_configured(struct tr__trees *trees)
+{
+    const char *path = trees->config.cgroup_path;
+    struct statfs filesystem;
+
+    int length = snprintf(trees->parent, sizeof trees->parent, "%s", path);
+    if (length < 0 || (size_t)length >= sizeof trees->parent) {
+        say(trees, path, "too long");
+        return TR_EINVAL;
+    }
+    if (statfs(path, &filesystem) != 0) {
+        int error = -errno;
+        say(trees, path, strerror(errno));
+        return error;
+    }
+    if (filesystem.f_type != CGROUP2_SUPER_MAGIC) {
+        say(trees, path, "not a directory of the cgroup v2 hierarchy");
+        return TR_EINVAL;
+    }
+    remove_remains(trees);
+    int error = make(trees);
+    if (error != 0) {
+        say(trees, path, strerror(-error));
+    }
+    return error;
+}
+
+int tr__tree_root_open(struct tr__trees *trees)
+{
+    struct tr__probe probe;
+
+    if (trees->config.cgroup_path != NULL) {
+        return open_configured(trees);
+    }
+    memset(&probe, 0, sizeof probe);
+    tr__probe_cgroup(&probe);
+    if (probe.cgroup_path[0] == '\0') {
+        return -ENOENT;
+    }
+    memcpy(trees->parent, probe.cgroup_path, sizeof trees->parent);
+    remove_remains(trees);
+    return make(trees) == 0 ? 0 : -ENOENT;
+}
+
+void tr__tree_root_close(struct tr__trees *trees)
+{
+    char path[TR__PROBE_PATH_BYTES + TR__TREE_NAME_BYTES + 2];
+
+    if (trees->directory_fd < 0) {
+        return;
+    }
+    (void)end_all(trees->directory_fd, TR__TREE_END_NS); /* removing tells */
+    tr__trees_reap(trees);
+    (void)snprintf(path, sizeof path, "%s/%s", trees->parent, trees->name);
+    (void)remove_all(path); /* what the kernel cannot end is left to the next host's start */
+    (void)close(trees->directory_fd);
+    trees->directory_fd = -1;
+}
+
+uint32_t tr__tree_root_control(struct tr__trees *trees, uint32_t wanted)
+{
+    char text[256];
+    uint32_t there = tr__load_relaxed(&trees->controllers); /* written under this mutex */
+
+    for (size_t index = 0; index < sizeof controls / sizeof *controls; index++) {
+        const struct control *control = &controls[index];
+        if ((wanted & control->bit) == 0 || (trees->controllers_tried & control->bit) != 0) {
+            continue;
+        }
+        trees->controllers_tried |= control->bit;
+        int error = tr__tree_write(trees->directory_fd, "cgroup.subtree_control", control->enable);
+        if (error == -ENOENT) { /* our directory has it not: its parent must give it first */
+            error =
+                tr__tree_write(trees->directory_fd, "../cgroup.subtree_control", control->enable);
+            if (error == 0) {
+                error =
+                    tr__tree_write(trees->directory_fd, "cgroup.subtree_control", control->enable);
+            }
+        }
+        (void)error; /* what is there now tells */
+        if (tr__tree_read(trees->directory_fd, "cgroup.subtree_control", text, sizeof text) > 0) {
+            for (char *rest = text, *word; (word = strsep(&rest, " \n")) != NULL;) {
+                there |= strcmp(word, control->name) == 0 ? control->bit : 0;
+            }
+        }
+    }
+    tr__store_relaxed(&trees->controllers, there); /* a hint to those without the mutex */
+    return there & wanted;
+}
