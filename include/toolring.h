@@ -47,8 +47,8 @@ TR_BEGIN_DECLS
  *   - when they come up, while a function awaits or a thread waits in tr_turn_wait, tr_loop_take,
  *     tr_ready_take, tr_queue_drain or tr_manager_wait_idle, be it for something else;
  *   - else at the next call of one of these, of tr_launch, tr_task_list, _snapshot, _cancel,
- *     _approve, _deny, tr_turn_interrupt or a close; when a function reports progress or output; for
- *     a call that starts or whose function returns, just before.
+ *     _approve, _deny, tr_turn_interrupt or a close; when a function reports progress or output;
+ *     for a call that starts or whose function returns, just before.
  *  So a function that neither awaits nor reports, with no other thread waiting, is not stopped, but
  *  ends as timed out if it returned too late, and is detached first if it took longer than
  *  detach-after. A queue's descriptor does not tell of times. Every function counts as cooperative:
@@ -258,7 +258,8 @@ TR_EXPORT int tr_session_open(tr_manager *manager, const tr_session_options *opt
 /**
  * Closes a session: no further turns; its turns are closed; its tasks with lifetime turn or session
  * are cancelled, those with lifetime manager go on. Loop updates and ready items can still be
- * taken; the id is gone when the last task has ended and its resolution was released.
+ * taken, until TR_ECLOSED says that none will come any more; the id is gone when the last task has
+ * ended and its resolution was released.
  * @param manager the manager
  * @param session the session
  * @param flags 0 or TR_CLOSE_DISCARD
@@ -302,7 +303,8 @@ TR_EXPORT int tr_turn_open(tr_manager *manager, tr_session_id session,
 /**
  * Closes a turn when the host has done with it: its foreground tasks are cancelled and their
  * resolutions, with the updates nobody has taken, are discarded; background tasks go on and resolve
- * through the session, but those with lifetime turn are cancelled. The id is gone at once; a thread
+ * through the session, where approval requests of theirs that nobody has taken go too, but those
+ * with lifetime turn are cancelled. The id is gone at once; a thread
  * in tr_turn_wait returns TR_ENOENT.
  * @param manager the manager
  * @param turn the turn

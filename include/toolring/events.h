@@ -11,8 +11,10 @@
 
 TR_BEGIN_DECLS
 
-/** Kinds of event. Per task: QUEUED < STARTED < DETACHED < terminal < CONTINUE_REQUESTED, and
- *  exactly one terminal event. @since 0.1 */
+/** Kinds of event. Per task: QUEUED first, then STARTED and DETACHED, each at most once and in the
+ *  order in which they happened (the detach timer runs from acceptance, so a task may be detached
+ *  while it still waits for a worker), then exactly one terminal event, then CONTINUE_REQUESTED.
+ *  @since 0.1 */
 typedef enum tr_event_type {
     TR_EVENT_NONE = 0,                /**< no event */
     TR_EVENT_QUEUED = 1,              /**< accepted */

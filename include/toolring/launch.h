@@ -84,9 +84,11 @@ typedef struct tr_launched {
  * @return TR_PENDING or TR_READY
  * @errors TR_EINVAL a malformed request; TR_ENOENT no such turn or tool, or the turn is closed;
  *         TR_ECLOSED the manager or session is closed; TR_E2BIG input, call id or metadata too
- *         large; TR_EAGAIN no room (tasks, fibers or bytes) within `admit_timeout_ns`; TR_ENOMEM no
- *         memory. Nothing was accepted and `input_release` was not called
- * @threads any; blocks only for `admit_timeout_ns`, and for an inline call until it has ended
+ *         large; TR_EAGAIN no room (tasks, fibers or bytes) within `admit_timeout_ns`
+ *         (tr_manager_room_fd says when to try again); TR_ENOMEM no memory. Nothing was accepted
+ *         and `input_release` was not called
+ * @threads any; blocks only for `admit_timeout_ns`, for an inline call until it has ended, and
+ *         before a refusal for a moment, until timers have let go of tasks that are over
  * @ownership everything in `request` is copied, but an input with `input_release`, which is
  *         borrowed until that is called; a ready batch is the caller's until tr_batch_release
  * @since 0.1

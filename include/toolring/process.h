@@ -16,7 +16,9 @@ TR_BEGIN_DECLS
  *  was written. @since 0.1 */
 #define TR_PROCESS_MERGE_ERROR UINT32_C(2)
 /** tr_process_spec.flags: the program gets a terminal of its own (a pty) as its controlling
- *  terminal, standard input, output and error; its output is one stream. @since 0.1 */
+ *  terminal, standard input, output and error; its output is one stream. The terminal echoes and
+ *  edits lines, as a fresh one does. After `input` it reads the end, once, unless
+ *  TR_PROCESS_OPEN_INPUT is set. @since 0.1 */
 #define TR_PROCESS_TERMINAL UINT32_C(4)
 /** tr_process_spec.flags: standard input stays open after `input` has been written: more comes by
  *  tr_task_input, its end by tr_task_input_close. @since 0.1 */
@@ -36,8 +38,11 @@ typedef enum tr_process_lifetime {
 /** What happens when a stream has more than its cap. @since 0.1 */
 typedef enum tr_overflow {
     TR_OVERFLOW_DROP = 0,  /**< keep the beginning and the end, count what is omitted between */
-    TR_OVERFLOW_PAUSE = 1, /**< stop reading until tr_task_output has taken what is there */
-    TR_OVERFLOW_KILL = 2,  /**< stop the program */
+    TR_OVERFLOW_PAUSE = 1, /**< stop reading until tr_task_output has taken what is there: nothing
+                                is lost, and a call whose output nobody takes goes on until it is
+                                cancelled or its time is over, even if its program has exited. Of
+                                what was taken, the result has only the last bytes */
+    TR_OVERFLOW_KILL = 2,  /**< end the program and its tree at once (SIGKILL) */
 } tr_overflow;
 
 /** How a process tree is held together, best first. @since 0.1 */
@@ -134,18 +139,22 @@ typedef struct tr_process_result {
 
 /**
  * Runs a program to its end: spawns it in a session and process group of its own, feeds its
- * input, captures its outputs, and at a cancel or timeout sends SIGTERM to its group, after a
- * grace SIGKILL. It returns when the program has exited, not when its pipes close: trailing
- * output is taken for a short grace, `held_open` says when a survivor held the pipe, and what is
- * left of its group is killed. A program that was stopped leaves its descendants what remains of
- * the grace, if they hold the pipes.
+ * input, captures its outputs (tr_task_output reads them meanwhile), and at a cancel or timeout
+ * sends SIGTERM to its tree, after a grace SIGKILL. It returns when the program has exited, not
+ * when its pipes close: trailing output is taken for 100 ms, `held_open` says when a survivor held
+ * the pipe. What it leaves behind is killed, and is gone when this returns (but for what the kernel
+ * cannot end within 2 s), unless `lifetime` lets it live; nothing outlives a program that was
+ * stopped. A program that was stopped leaves its descendants what remains of the grace, if they
+ * hold the pipes. A grace longer than the manager's delays the end of a cancelled call accordingly.
  * @param call the call
  * @param spec the program
  * @param ret_result receives how it ended
  * @return 0: it was spawned and has ended, however it ended
  * @errors TR_EINVAL bad spec; TR_E2BIG arguments or environment too large; a negated errno of the
- *         exec (-ENOENT, -EACCES …) or of pipe and spawn; TR_ELIMIT too many processes;
- *         TR_ECANCELED asked to stop before it was spawned; TR_ENOMEM no memory
+ *         exec (-ENOENT, -EACCES …), of pipe, pty and spawn, or of the file in `spill_directory`;
+ *         TR_ENOSYS a limit that needs a cgroup, and there is none; TR_ELIMIT too many processes;
+ *         TR_EMFILE too few descriptors left; TR_ECANCELED asked to stop before it was spawned;
+ *         TR_ENOMEM no memory
  * @threads tool; awaits
  * @ownership `spec` is borrowed during the call; the result's bytes are the caller's until
  *         tr_process_result_done
@@ -167,8 +176,8 @@ TR_EXPORT void tr_process_result_done(tr_process_result *result);
 typedef struct tr_child {
     pid_t pid;      /**< the leader; also its process group and session */
     int process_fd; /**< its pidfd: readable when it has exited */
-    int input_fd;   /**< writes to its standard input */
-    int output_fd;  /**< reads its standard output */
+    int input_fd;   /**< writes to its standard input; -1 with a terminal: see `output_fd` */
+    int output_fd;  /**< reads its standard output; a terminal's master reads and writes */
     int error_fd;   /**< reads its standard error */
     void *owner;    /**< the library's own */
 } tr_child;
@@ -178,10 +187,11 @@ typedef struct tr_child {
  * must see it exit (tr_io_poll on `process_fd`), reap it with tr_child_reap, and close what is
  * open.
  * @param call the call
- * @param spec the program; `input` only says whether there is an `input_fd`; times and caps unused
+ * @param spec the program; `input` only says whether there is an `input_fd`; times, caps and files
+ *        are unused; `lifetime` is that of a task or daemon
  * @param ret_child receives the child
  * @return 0
- * @errors as tr_process
+ * @errors as tr_process; TR_EINVAL also for the lifetimes of session and manager
  * @threads tool; awaits (the spawning itself happens on another thread), a cancel notwithstanding
  * @ownership `spec` is borrowed during the call; the child is the caller's
  * @since 0.1
@@ -201,7 +211,8 @@ TR_EXPORT int tr_spawn(tr_call *call, const tr_process_spec *spec, tr_child *ret
 TR_EXPORT int tr_child_signal(const tr_child *child, int signal_number);
 
 /**
- * Collects a child that has exited and closes its descriptors. Waits on the child's own pidfd only.
+ * Collects a child that has exited and closes its descriptors; what it has left behind is killed,
+ * unless it is a daemon. Waits on the child's own pidfd only.
  * @param child the child; its pid becomes 0, its descriptors -1
  * @param ret_status receives the status as of waitpid(2); may be NULL
  * @param ret_usage receives its resource usage; may be NULL

@@ -11,8 +11,8 @@
 TR_BEGIN_DECLS
 
 /** Counts since the manager was opened, and how many there are now. Each number is exact; numbers
- *  read
- *  together may be a moment apart. @since 0.1 */
+ *  read together may be a moment apart. A slot whose task had a timer is in use until the ring
+ *  thread has let go of that, a moment after the release. @since 0.1 */
 typedef struct tr_stats {
     uint64_t accepted;        /**< calls accepted */
     uint64_t refused;         /**< launches refused for want of room */
@@ -31,7 +31,8 @@ typedef struct tr_stats {
     uint64_t tasks_max;       /**< bound of `tasks_used` */
     uint64_t sessions_used;   /**< now: sessions that are not gone */
     uint64_t turns_used;      /**< now: turns that are not gone */
-    uint64_t bytes_used;      /**< now: bytes of inputs and results too large for a slot */
+    uint64_t bytes_used;      /**< now: bytes of inputs and results too large for a slot, and of
+                                   approval requests */
     uint64_t bytes_max;       /**< bound of `bytes_used` at launch */
     uint64_t fibers_used;     /**< now: stacks of awaiting functions in use */
     uint64_t processes_used;  /**< now: children not reaped */
@@ -42,7 +43,7 @@ typedef struct tr_stats {
     uint64_t parked;          /**< times a worker went to sleep */
     uint64_t wakes;           /**< times a sleeping worker was woken */
     uint64_t ring_enters;     /**< system calls of the ring thread */
-    uint64_t ring_operations; /**< operations given to the kernel */
+    uint64_t ring_operations; /**< operations given to the kernel (timers are not) */
     uint64_t ring_wakes;      /**< times the ring thread was woken through its eventfd */
     uint64_t timers_fired;    /**< timer entries that came due */
     uint64_t events;          /**< events recorded */

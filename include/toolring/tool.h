@@ -114,8 +114,8 @@ typedef void (*tr_cancel_function)(void *context);
 
 /**
  * Registers a hook: a function that is called when the call is asked to stop (cancel, interrupt,
- * timeout, close). With it a deferred call's owner learns that nobody wants the result any more, and
- * a plain function that blocks in another library is told to come back.
+ * timeout, close). With it a deferred call's owner learns that nobody wants the result any more,
+ * and a plain function that blocks in another library is told to come back.
  *
  * A hook is called at most once:
  *  - a function that returns anything but TR_DEFERRED ends that: what is still registered then is

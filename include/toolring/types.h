@@ -119,7 +119,9 @@ typedef enum tr_state {
     TR_STATE_ENDED = 4,   /**< its outcome is final */
 } tr_state;
 
-/** How a task ended. The first terminal transition wins and is final. @since 0.1 */
+/** How a task ended. The first terminal transition wins and is final. LOST comes with the code: an
+ *  operation it waited for went down with the kernel's ring (TR_ERING), or there was no stack for
+ *  its function (TR_ENOMEM). @since 0.1 */
 typedef enum tr_outcome {
     TR_OUTCOME_NONE = 0,      /**< it has not ended */
     TR_OUTCOME_COMPLETED = 1, /**< the tool returned success */

@@ -24,7 +24,7 @@
 #include "usage.h"
 
 enum {
-    FINDINGS_MAX = 16,
+    FINDINGS_MAX = 20,
     VALUE_ROOM = 640,
     REMEDY_ROOM = 640,
     DESCRIPTORS_WISHED = 4096, /* 1024 children at 3 each, and some */
@@ -129,21 +129,45 @@ static void examine_engine(struct report *report)
     add(report, "engine", VERDICT_OK, "", "starts and stops");
 }
 
+/* Limits of whole trees, which each process's own are a poor replacement for. */
+static void examine_tree_limits(struct report *report, const tr_machine *machine)
+{
+    const char *controllers = machine->cgroup_controllers;
+    bool all = strstr(controllers, "memory") != NULL && strstr(controllers, "cpu") != NULL &&
+               strstr(controllers, "pids") != NULL;
+    add(report, "tree_limits", all ? VERDICT_OK : VERDICT_WARN,
+        "memory and process limits are those of each process instead, a processor limit is "
+        "refused; have the subtree give memory, cpu and pids on (cgroup.subtree_control)",
+        "controllers for programs: %s%s", controllers[0] != '\0' ? controllers : "none",
+        machine->memory_peak ? "; peak memory of a tree is told" : "");
+}
+
 static void examine_processes(struct report *report, const tr_machine *machine)
 {
     add(report, "pidfd", machine->process_fd ? VERDICT_OK : VERDICT_FAIL,
         "Linux 5.4 or later with pidfd_open is needed to see children end", "%s",
         machine->process_fd ? "works" : "missing");
-    add(report, "tree_kill", VERDICT_OK, "",
-        "by process group: SIGTERM, a grace, SIGKILL (a child that calls setsid escapes it)");
-    if (machine->cgroup_path[0] != '\0')
+    bool cgroup = machine->tree_mode == TR_TREE_CGROUP;
+    add(report, "tree_kill", cgroup ? VERDICT_OK : VERDICT_WARN,
+        "a child that calls setsid escapes its process group; a cgroup (see below) or "
+        "`toolring run --subreaper` finds it",
+        "%s",
+        cgroup ? "by cgroup: nothing that a program starts escapes its end"
+               : "by process group: SIGTERM, a grace, SIGKILL");
+    if (cgroup)
         add(report, "cgroup", VERDICT_OK, "", "a writable cgroup v2 subtree at %s%s",
             machine->cgroup_path,
             machine->spawn_into_cgroup ? ", and clone3 can spawn into it" : "");
     else
         add(report, "cgroup", VERDICT_WARN,
-            "start under `systemd-run --user --scope -p Delegate=yes`, or delegate a subtree",
+            "start under `systemd-run --user --scope -p Delegate=yes`, or delegate a subtree and "
+            "name it (--cgroup)",
             "no writable cgroup v2 subtree");
+    examine_tree_limits(report, machine);
+    add(report, "clone", machine->spawn_by_clone ? VERDICT_OK : VERDICT_WARN,
+        "allow clone with CLONE_PIDFD in the seccomp profile: programs outlive a host that is "
+        "killed otherwise",
+        "%s", machine->spawn_by_clone ? "programs die with the host" : "refused: posix_spawn");
 }
 
 static void examine_limits(struct report *report, const tr_machine *machine)
@@ -199,7 +223,8 @@ static void print_json(const struct report *report, const tr_machine *machine)
     cli_text_add(&text, "{\"type\":\"doctor\"");
     cli_text_field_bool(&text, "ok", can_run(report));
     cli_text_field_string(&text, "version", tr_version());
-    cli_text_field_string(&text, "tree_kill", "process_group");
+    cli_text_field_string(&text, "tree_kill",
+                          machine->tree_mode == TR_TREE_CGROUP ? "cgroup" : "process_group");
     cli_text_field(&text, "cgroup");
     if (machine->cgroup_path[0] != '\0')
         (void)cli_text_string(&text, machine->cgroup_path,

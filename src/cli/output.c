@@ -37,12 +37,12 @@ static bool terminal_moves(void)
     return kind != NULL && strcmp(kind, "dumb") != 0;
 }
 
-void cli_output_init(struct cli_output *output, bool quiet, int stop_fd)
+void cli_output_init(struct cli_output *output, bool quiet, int input_fd, int stop_fd)
 {
     *output = (struct cli_output){.stop_fd = stop_fd, .quiet = quiet};
     (void)pthread_mutex_init(&output->lock, NULL); /* cannot fail without attributes */
     output->status_live =
-        !quiet && isatty(STDERR_FILENO) == 1 && isatty(STDIN_FILENO) != 1 && terminal_moves();
+        !quiet && isatty(STDERR_FILENO) == 1 && isatty(input_fd) != 1 && terminal_moves();
     output->status_shares = output->status_live && isatty(STDOUT_FILENO) == 1;
 }
 

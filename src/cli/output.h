@@ -20,8 +20,9 @@ struct cli_output {
     bool quiet;           /**< no status line, no summary, no notices */
 };
 
-/** Prepares the streams. `stop_fd` is an eventfd that gets 1 added when the output breaks. */
-void cli_output_init(struct cli_output *output, bool quiet, int stop_fd);
+/** Prepares the streams. There is no status line while somebody types the orders (`input_fd` is a
+ *  terminal). `stop_fd` is an eventfd that gets 1 added when the output breaks. */
+void cli_output_init(struct cli_output *output, bool quiet, int input_fd, int stop_fd);
 
 /** Releases what cli_output_init made. */
 void cli_output_done(struct cli_output *output);

@@ -27,29 +27,35 @@ enum {
     MESSAGE_ROOM = 1024,
     TOOLS_ROOM = 16,
     PROCESSES_DEFAULT = 1024,
-    DESCRIPTORS_PER_PROCESS = 5, /* pidfd, three pipes, and one while it is spawned */
-    DESCRIPTORS_OWN = 256,       /* the engine's, the program's, files of plain tools */
+    DESCRIPTORS_MOST = 7,  /* of a process: pidfd, three pipes, two files, one to spawn it */
+    DESCRIPTORS_LEAST = 3, /* of one without input and files: pidfd, two pipes */
+    DESCRIPTORS_OWN = 256, /* the engine's, the program's, files of plain tools */
 };
 
-/* How many commands may run at once: what was asked for, as far as descriptors reach. Raises the
- * soft limit for that, no further: children inherit it. */
-static uint32_t processes_max(uint32_t wanted)
+/* The engine's own bound: what a call asks to be kept (output_bytes_max) shall reach its line. */
+#define RESULT_BYTES_MAX (UINT64_C(1) << 30)
+
+/* How many commands may run at once: what was asked for, as far as descriptors reach, counting the
+ * least for each; else the default, counting the most. Raises the soft limit for that, no further:
+ * children inherit it. */
+static uint32_t processes_max(uint32_t asked)
 {
     struct rlimit limit;
-    if (wanted == 0)
-        wanted = PROCESSES_DEFAULT;
-    rlim_t needed = (rlim_t)wanted * DESCRIPTORS_PER_PROCESS + DESCRIPTORS_OWN;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= needed)
+    uint32_t wanted = asked != 0 ? asked : PROCESSES_DEFAULT;
+    rlim_t each = asked != 0 ? DESCRIPTORS_LEAST : DESCRIPTORS_MOST;
+    rlim_t raised = (rlim_t)wanted * DESCRIPTORS_MOST + DESCRIPTORS_OWN;
+    rlim_t needed = (rlim_t)wanted * each + DESCRIPTORS_OWN;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= raised)
         return wanted;
     rlim_t former = limit.rlim_cur;
-    limit.rlim_cur = limit.rlim_max < needed ? limit.rlim_max : needed;
+    limit.rlim_cur = limit.rlim_max < raised ? limit.rlim_max : raised;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
         limit.rlim_cur = former;
     if (limit.rlim_cur >= needed)
         return wanted;
-    return limit.rlim_cur < DESCRIPTORS_OWN + DESCRIPTORS_PER_PROCESS
+    return limit.rlim_cur < DESCRIPTORS_OWN + each
                ? 1
-               : (uint32_t)((limit.rlim_cur - DESCRIPTORS_OWN) / DESCRIPTORS_PER_PROCESS);
+               : (uint32_t)((limit.rlim_cur - DESCRIPTORS_OWN) / each);
 }
 
 static int open_manager(struct cli_run *run)
@@ -67,6 +73,7 @@ static int open_manager(struct cli_run *run)
      * would fail it. So there are never more stacks than children allowed, less an inline one. */
     config.fibers_max = processes_max(run->arguments.processes_max);
     config.processes_max = config.fibers_max + 1;
+    config.result_bytes_max = RESULT_BYTES_MAX;
     config.tools_max = (uint32_t)cli_tools_count(&run->tools) + TOOLS_ROOM;
     config.message = message;
     config.message_size = sizeof(message);
@@ -144,7 +151,7 @@ static int run_engine(struct cli_run *run, int fd)
         return status;
     }
     cli_tally_init(&run->tally);
-    cli_output_init(&run->output, run->arguments.quiet, run->control.stop_fd);
+    cli_output_init(&run->output, run->arguments.quiet, fd, run->control.stop_fd);
     status = start_threads(run);
     if (status != 0)
         _exit(status);

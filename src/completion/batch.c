@@ -164,9 +164,9 @@ static bool is_discarded(struct tr__completion *completion, struct tr__item *hel
            tr__slots_find(&registry->turns, approval->turn) == NULL;
 }
 
-/* Gets rid of an item whose home is closed. But the request of a task that was detached and lives on
- * is still needed: it goes on to its session; or, from the turn's own inbox, which its closer waits
- * for with the lane's lock, it is handed out all the same: true. */
+/* Gets rid of an item whose home is closed. But the request of a task that was detached and lives
+ * on is still needed: it goes on to its session; or, from the turn's own inbox, which its closer
+ * waits for with the lane's lock, it is handed out all the same: true. */
 static bool dispose(struct tr__completion *completion, struct tr__inbox *inbox,
                     struct tr__item *held)
 {

@@ -6,8 +6,8 @@
  *
  *            add                 fire (the canceller)
  *   OPEN ◀────────┐ ─────────────────────────────────────▶ FIRED ─── call ──▶ each once
- *     │ close (the function has returned, tr_finish)          │ close: what has not begun is dropped
- *     └──────────────────────────▶ CLOSED ◀───────────────────┘
+ *     │ close (the function has returned, tr_finish)          │ close: what has not begun is
+ *     dropped └──────────────────────────▶ CLOSED ◀───────────────────┘
  *
  * Each hook is ARMED until it is called (RUNNING, then CALLED), taken back, or dropped: so it is
  * called at most once, and its context released exactly once unless it was taken back.
@@ -34,8 +34,8 @@ struct tr__hooks {
     struct tr__task *task;
     pthread_mutex_t lock; /* guards what follows; nothing of the host's is called under it */
     pthread_cond_t called;
-    uint32_t state;   /* enum hooks_state in hooks.c */
-    bool is_calling;  /* one of them is RUNNING, on `caller` */
+    uint32_t state;  /* enum hooks_state in hooks.c */
+    bool is_calling; /* one of them is RUNNING, on `caller` */
     pthread_t caller;
     uint32_t count;
     struct tr__hook hooks[TR_CANCEL_HOOKS_MAX];

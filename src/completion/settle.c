@@ -224,8 +224,8 @@ static void free_inputs(struct tr__completion *completion, struct tr__task *task
     tr__store_relaxed(&task->flags, (uint8_t)0); /* published by the recycling */
 }
 
-/* The canceller's reason, if the task had ended before it was left, and the function's hooks: nobody
- * else is here any more. */
+/* The canceller's reason, if the task had ended before it was left, and the function's hooks:
+ * nobody else is here any more. */
 static void free_cold(struct tr__completion *completion, struct tr__task *task)
 {
     uint64_t word = tr__task_word(task);
@@ -277,6 +277,14 @@ void tr__settle_bury(struct tr__completion *completion)
     }
 }
 
+void tr__settle_drop_approval(struct tr__completion *completion, struct tr__approval *approval)
+{
+    if (approval != NULL) {
+        struct tr__arena_ref block = approval->block; /* it lies in it */
+        tr__arena_give(&completion->arena, &block);
+    }
+}
+
 void tr__settle_release(struct tr__completion *completion, struct tr__item *item)
 {
     if (item->type == TR_ITEM_RESOLUTION) {
@@ -292,11 +300,21 @@ void tr__settle_release(struct tr__completion *completion, struct tr__item *item
         return;
     }
     TR_ASSERT(item->type == TR_ITEM_APPROVAL);
-    tr__memory_give(TR__CONTAINER_OF(item, struct tr__approval, item));
+    tr__settle_drop_approval(completion, TR__CONTAINER_OF(item, struct tr__approval, item));
+    tr__room_open(&completion->registry.room); /* its bytes */
 }
 
 /* Ended tasks of one lane, on their way back together. */
 #define RUN_MAX 64u
+
+static void recycle(struct tr__registry *registry, struct tr__task **run, unsigned length)
+{
+    if (length == 1) {
+        tr__registry_recycle(registry, run[0]); /* not worth a lock */
+    } else if (length > 1) {
+        tr__registry_recycle_many(registry, run, length);
+    }
+}
 
 void tr__settle_release_all(struct tr__completion *completion, struct tr__item **items,
                             size_t count)
@@ -319,15 +337,13 @@ void tr__settle_release_all(struct tr__completion *completion, struct tr__item *
         }
         free_rest(completion, task);
         if (length == RUN_MAX || (length > 0 && its != lane)) {
-            tr__registry_recycle_many(registry, run, length);
+            recycle(registry, run, length);
             length = 0;
         }
         lane = its;
         run[length++] = task;
     }
-    if (length > 0) {
-        tr__registry_recycle_many(registry, run, length);
-    }
+    recycle(registry, run, length);
 }
 
 bool tr__settle_is_pending(struct tr__completion *completion, const struct tr__approval *approval)
@@ -351,7 +367,8 @@ static bool forward(struct tr__completion *completion, struct tr__approval *appr
         !tr__settle_is_pending(completion, approval)) {
         return false;
     }
-    bool manual = (tr__task_word(tr__registry_task(registry, approval->task)) & TR__TASK_MANUAL) != 0;
+    bool manual =
+        (tr__task_word(tr__registry_task(registry, approval->task)) & TR__TASK_MANUAL) != 0;
     approval->kind = TR_KIND_BACKGROUND;
     approval->item.channel = manual ? TR_CHANNEL_READY : TR_CHANNEL_LOOP;
     tr__inbox_push(manual ? session->ready_out : session->loop_out, &approval->item.node);

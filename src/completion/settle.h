@@ -18,6 +18,7 @@ struct tr__ending {
  * times and may end while a request is still with the host. */
 struct tr__approval {
     struct tr__item item;
+    struct tr__arena_ref block; /* it lies in it; its bytes are counted as held */
     tr_task_id task;
     tr_turn_id turn;
     tr_session_id session;
@@ -33,6 +34,9 @@ struct tr__approval {
     char summary[TR_REASON_BYTES_MAX];
     unsigned char bytes[]; /* call id, metadata, input */
 };
+
+/* Gives the memory of a request back, whether it has been counted or not. NULL: nothing. */
+void tr__settle_drop_approval(struct tr__completion *completion, struct tr__approval *approval);
 
 /* Whoever won the ending transition `step`: everything that follows. The result fields have been
  * written if this thread runs the function or the function does not run. Afterwards the task is the

@@ -195,8 +195,7 @@ int tr__registry_open_session(struct tr__registry *registry, const tr_session_op
             *ret_session = session->id;
         }
         tr__lane_unlock(lane);
-    } while (slot == NULL && error == 0 &&
-             tr__registry_rebalance(registry, lane, TR__TAG_SESSION));
+    } while (slot == NULL && error == 0 && tr__registry_rebalance(registry, lane, TR__TAG_SESSION));
     if (slot == NULL) {
         tr__memory_give(label);
         return error < 0 ? error : TR_ELIMIT;

@@ -210,8 +210,8 @@ static uint32_t at_hand(const struct tr__slots_cache *cache)
     return cache->count + cache->stacked + (cache->fresh_end - cache->fresh_next);
 }
 
-/* Under the lock of the lane `from` is in: moves half of what it has at hand to `to`, which needs no
- * lock for being given slots. */
+/* Under the lock of the lane `from` is in: moves half of what it has at hand to `to`, which needs
+ * no lock for being given slots. */
 static unsigned move(struct tr__slots *slots, struct tr__slots_cache *from,
                      struct tr__slots_cache *to)
 {

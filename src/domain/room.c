@@ -10,8 +10,8 @@
  *     given back or the giver sees the interest.
  *  2. The descriptor is written to and closed under the lock only, and only if it was armed: a
  *     batch released after the manager's end finds nothing armed.
- *  3. Arming clears the descriptor first: the other way round it could eat the write of a giver that
- *     came in between.
+ *  3. Arming clears the descriptor first: the other way round it could eat the write of a giver
+ *     that came in between.
  *  4. A session that is watched stays: its watcher has it pinned. One that is recycled while
  *     others are watched may be anybody's by now: it is compared, never followed.
  *

@@ -237,7 +237,9 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
     }
 }
 
-struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeout, bool publish)
+/* `spared`: a bit of the word; a task that has it is not asked. */
+static struct tr__step cancel(struct tr__task *task, tr_task_id id, bool timeout, bool publish,
+                              uint64_t spared)
 {
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
@@ -248,6 +250,9 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
         }
         if (tr__word_state(seen) == TR__TASK_ENDED) {
             return refuse(TR__ACTION_EALREADY, seen);
+        }
+        if ((seen & spared) != 0) {
+            return refuse(TR__ACTION_ESTATE, seen);
         }
         if (tr__word_state(seen) == TR__TASK_RUNNING && (seen & TR__TASK_COOPERATIVE) != 0) {
             if ((seen & TR__TASK_CANCEL) != 0) {
@@ -271,6 +276,16 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
             return step_of(TR__ACTION_SETTLE, seen, next);
         }
     }
+}
+
+struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeout, bool publish)
+{
+    return cancel(task, id, timeout, publish, 0);
+}
+
+struct tr__step tr__task_interrupt(struct tr__task *task, tr_task_id id, bool publish)
+{
+    return cancel(task, id, false, publish, TR__TASK_BACKGROUND);
 }
 
 struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publish)

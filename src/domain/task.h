@@ -214,6 +214,9 @@ struct tr__step tr__task_defer_here(struct tr__task *task, bool publish);
 struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum tr_outcome outcome,
                                      bool publish);
 struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeout, bool publish);
+/* The same, of a foreground task alone: one that was detached before, if only just, is spared
+ * (ESTATE). */
+struct tr__step tr__task_interrupt(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_attach(struct tr__task *task, tr_task_id id);

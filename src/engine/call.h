@@ -49,8 +49,8 @@ struct tr_call {
     void *requests;        /* those, newest first: struct tr__io; valid while under_way is not 0 */
     /* tools/io, with the first request: cancels all that are under way and waits for them. */
     void (*take_back)(struct tr_call *call);
-    int status;            /* what the function returned */
-    bool lost; /* the engine lost something the function relied on: it fails as `lost` */
+    int status; /* what the function returned */
+    bool lost;  /* the engine lost something the function relied on: it fails as `lost` */
     struct tr__arena_ref result;   /* what was set last; origin NULL and data in the task: inline */
     struct tr__arena_ref reserved; /* tr_result_reserve */
 };
@@ -100,7 +100,8 @@ int tr__call_finish_late(tr_manager *manager, tr_task_id task, int status, const
                          size_t size);
 /* Restarts the idle timeout. */
 void tr__call_touch(struct tr_call *call, uint64_t now_ns);
-/* The same; publishes PROGRESS or OUTPUT when there are readers. OUTPUT: `total` is their number. */
+/* The same; publishes PROGRESS or OUTPUT when there are readers. OUTPUT: `total` is their
+ * number. */
 void tr__call_active(struct tr_call *call, tr_event_type type, uint64_t current, uint64_t total);
 
 #endif

@@ -71,15 +71,16 @@ static void steer(struct tr__engine *engine, struct tr__task *task, struct tr__s
     let_go(engine, task, step);
 }
 
-int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
-                    int code, const char *reason)
+static int act(struct tr__engine *engine, struct tr__task *task, struct tr__step step, int code,
+               const char *reason)
 {
-    struct tr__step step = tr__task_cancel(task, id, timeout, tr__engine_wanted(engine));
     switch (step.action) {
     case TR__ACTION_ENOENT:
         return TR_ENOENT;
     case TR__ACTION_EALREADY:
         return TR_EALREADY;
+    case TR__ACTION_ESTATE:
+        return TR_ESTATE;
     case TR__ACTION_SETTLE:
         settle_now(engine, task, step, code, reason);
         if ((step.before & TR__TASK_HOLD_RUN) != 0 &&
@@ -100,6 +101,20 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
         TR_ASSERT(step.action == TR__ACTION_NONE); /* asked before: idempotent */
         return 0;
     }
+}
+
+int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
+                    int code, const char *reason)
+{
+    struct tr__step step = tr__task_cancel(task, id, timeout, tr__engine_wanted(engine));
+    return act(engine, task, step, code, reason);
+}
+
+int tr__cancel_foreground(struct tr__engine *engine, struct tr__task *task, tr_task_id id,
+                          const char *reason)
+{
+    struct tr__step step = tr__task_interrupt(task, id, tr__engine_wanted(engine));
+    return act(engine, task, step, TR_ECANCELED, reason);
 }
 
 void tr__cancel_abandon(struct tr__engine *engine, struct tr__task *task, tr_task_id id)

@@ -1,9 +1,9 @@
 /*
  * deadline.c: see deadline.h.
  *
- * Owner: the op: the ring, or the vigil of an inline manager. `due` runs on the ring thread; init and arm on the launching thread;
- * disarm on the ending thread; poke on a canceller's; look on any of these. Called by host, run.c,
- * cancel.c, vigil; calls ring or vigil, cancel, settle.
+ * Owner: the op: the ring, or the vigil of an inline manager. `due` runs on the ring thread; init
+ * and arm on the launching thread; disarm on the ending thread; poke on a canceller's; look on any
+ * of these. Called by host, run.c, cancel.c, vigil; calls ring or vigil, cancel, settle.
  *
  * Invariants
  *  1. Starting and cancelling the op happen inside BUSY; ARMED is set when the start is over. A
@@ -321,9 +321,13 @@ void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint6
 
 void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns)
 {
-    struct tr__deadline *deadline = deadline_of(engine, task);
-    tr__store_relaxed(&deadline->queued_at_ns, at_ns); /* ordered by the poke */
-    poke(deadline);
+    /* relaxed: published by the approval. */
+    tr__store_relaxed(&deadline_of(engine, task)->queued_at_ns, at_ns);
+}
+
+void tr__deadline_queued(struct tr__engine *engine, struct tr__task *task)
+{
+    poke(deadline_of(engine, task)); /* a look before the approval saw nothing of the queue */
 }
 
 void tr__deadline_set_grace(struct tr__engine *engine, struct tr__task *task, uint64_t grace_ns)

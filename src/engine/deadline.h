@@ -65,9 +65,11 @@ void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task);
 /* An approver, with the timer under way: the request is denied at `at_ns`. */
 void tr__deadline_expire(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
 
-/* An approver, with the timer under way, before the task is queued: its time in the queue
- * begins. */
+/* An approver, before the approval: the time in the queue will begin at `at_ns`. */
 void tr__deadline_queue(struct tr__engine *engine, struct tr__task *task, uint64_t at_ns);
+/* And after it, with holds of its own: the timer heeds that time from now on. Not before: a look
+ * while the task is not queued yet would pass it over for ever. */
+void tr__deadline_queued(struct tr__engine *engine, struct tr__task *task);
 
 /* A cooperative task's function: from now on a stop may take it so long (rounded up to
  * milliseconds) before patience with it begins to count. */

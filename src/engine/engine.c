@@ -145,8 +145,7 @@ static int open_tables(struct tr__engine *engine)
         engine->vigil = engine->deadlines == NULL ? NULL : tr__vigil_make();
         return engine->vigil == NULL ? TR_ENOMEM : 0;
     }
-    size_t threads_bytes =
-        (config->seats + config->substitutes_max) * sizeof(*engine->threads);
+    size_t threads_bytes = (config->seats + config->substitutes_max) * sizeof(*engine->threads);
     engine->threads =
         (struct tr__engine_thread *)tr__memory_take_aligned(TR_CACHE_LINE, threads_bytes);
     engine->typical_ns = (tr__atomic_u32 *)tr__memory_take_zero(((size_t)config->tools_max + 1) *

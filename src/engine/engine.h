@@ -29,9 +29,9 @@ struct tr__engine_config {
     uint32_t seats, substitutes_max, fibers_max, fiber_stack_bytes, ring_entries, processes_max;
     uint64_t slice_ns, cancel_grace_ns, abandon_wait_ns, output_bytes_max, result_bytes_max;
     uint32_t tasks_max, tools_max;
-    uint32_t processors; /* that this process may use */
-    bool spin; /* more than one processor: look on before sleeping */
-    bool no_cgroup, sweep;  /* how trees are held: struct tr__trees_config */
+    uint32_t processors;     /* that this process may use */
+    bool spin;               /* more than one processor: look on before sleeping */
+    bool no_cgroup, sweep;   /* how trees are held: struct tr__trees_config */
     const char *cgroup_path; /* borrowed during opening */
     char *message;
     size_t message_size;
@@ -53,9 +53,9 @@ struct tr__engine {
     struct tr__engine_thread *threads;
     tr__atomic_u32 *typical_ns; /* by tool: how long it keeps a worker at a time; 0 unknown */
     struct tr__herald herald;
-    struct tr__vigil *vigil;    /* of an inline manager; else NULL */
-    struct tr__op watch;        /* the workers' monitor timer; one at a time by workers->watching */
-    tr__atomic_u32 closing;     /* deadlines are not armed again; written by close */
+    struct tr__vigil *vigil; /* of an inline manager; else NULL */
+    struct tr__op watch;     /* the workers' monitor timer; one at a time by workers->watching */
+    tr__atomic_u32 closing;  /* deadlines are not armed again; written by close */
     TR__CACHE_ALIGNED tr__atomic_u32
         awaiting; /* admitted tasks of awaiting tools; host and workers */
     TR__CACHE_ALIGNED struct tr__ring ring;
@@ -97,6 +97,9 @@ struct tr__tally tr__engine_tally(struct tr__engine *engine, struct tr__worker *
  * may hold the lane's lock of a task whose turn and session are not marked closed. */
 int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id id, bool timeout,
                     int code, const char *reason);
+/* cancel.c. The same, as cancelled, unless the task has become background: TR_ESTATE. */
+int tr__cancel_foreground(struct tr__engine *engine, struct tr__task *task, tr_task_id id,
+                          const char *reason);
 /* cancel.c. Ends a task that was asked to stop and does not. */
 void tr__cancel_abandon(struct tr__engine *engine, struct tr__task *task, tr_task_id id);
 

@@ -194,6 +194,13 @@ void tr__ring_cancel(struct tr__ring *ring, struct tr__op *op, bool urgent)
     tr__ring_push(ring, &op->cancel, urgent ? 0 : UINT64_MAX);
 }
 
+bool tr__ring_is_resting(struct tr__ring *ring)
+{
+    /* In this order: an empty inbox was emptied by a ring that was awake then (the look acquires
+     * its last take); if it sleeps since, it has done what it took. seq_cst: as P2. */
+    return tr__mpsc_is_empty(&ring->inbox) && tr__load_seq_cst(&ring->sleeping_until) != 0;
+}
+
 bool tr__ring_is_self(const struct tr__ring *ring)
 {
     return own_ring == ring;

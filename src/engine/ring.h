@@ -138,6 +138,9 @@ void tr__ring_cancel(struct tr__ring *ring, struct tr__op *op, bool urgent);
  * needs what those ops hold. */
 void tr__ring_nudge(struct tr__ring *ring);
 
+/* Any thread. True: the ring sleeps and has done all that it was told before this look. */
+bool tr__ring_is_resting(struct tr__ring *ring);
+
 /* Whether the caller is this ring's thread: inside a done hook. */
 bool tr__ring_is_self(const struct tr__ring *ring);
 

@@ -7,8 +7,8 @@
  * gone), EBADR (a completion was dropped). Which requests will still complete nobody knows then, so
  * all that were placed are given up with the ring, and the kernel's side is made anew.
  *
- *  1. Requests that only asked for readiness are placed again. Reads and writes may have moved bytes
- *     whose number is lost: they end with TR_ERING, and their calls as `lost`, never in silence.
+ *  1. Requests that only asked for readiness are placed again. Reads and writes may have moved
+ *     bytes whose number is lost: they end with TR_ERING, their calls as `lost`, never in silence.
  *  2. What was not placed yet, and every timer, goes on with the new ring.
  *  3. If no new ring can be made, or new ones break at once, the ring is dead: ops that need the
  *     kernel end with TR_ERING as they come; timers, cancels and the stop work as before, since the

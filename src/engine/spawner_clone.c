@@ -20,7 +20,7 @@
  *  4. clone3's child begins on an empty stack: in the middle of the system call's own assembly, so
  *     that no instruction of the compiler's touches the parent's frame there.
  *
- * Cost: about 0.3 to 0.5 ms for a dynamic program, most of it exec; the thread is blocked meanwhile.
+ * Cost: about 0.3 to 0.5 ms for a dynamic program, most of it exec; the thread is blocked then.
  * Rejected: fork (17 a second under a host of 2 GiB against 2000); clone3 always (the same in the
  * kernel, but refused by older container profiles, which cannot look into its argument, and libc
  * exports no wrapper that gives it a stack).
@@ -352,7 +352,7 @@ static bool is_cgroup_error(const struct tr__spawn_plan *plan, int error)
            error != -EMFILE && error != -ENFILE;
 }
 
-/* The leaf's cgroup.procs, for the ways that cannot be born there. Returns 0 or a negative errno. */
+/* The leaf's cgroup.procs, for ways that cannot be born there. Returns 0 or a negative errno. */
 static int open_join(struct tr__spawn_plan *plan)
 {
     plan->stage = TR__SPAWN_TREE;

@@ -129,6 +129,7 @@ int tr__trees_open(struct tr__trees **ret_trees, const struct tr__trees_config *
     trees->number = tr__fetch_add_relaxed(&managers, 1u) + 1; /* only to be different */
     trees->is_nested = getrlimit(RLIMIT_LOCKS, &locks) == 0 && locks.rlim_cur != RLIM_INFINITY;
     trees->directory_fd = -1;
+    trees->spare_fd = -1;
     (void)pthread_mutex_init(&trees->mutex, NULL); /* a default mutex: cannot fail on Linux */
     int error = choose(trees);
     trees->config.cgroup_path = NULL; /* borrowed until here */
@@ -157,7 +158,7 @@ void tr__trees_close(struct tr__trees *trees)
     tr__tree_root_close(trees);
     tr__trees_reap(trees);
     while ((tree = tr__trees_forget(trees)) != NULL) {
-        tr__leaf_close_fds(tree);
+        tr__leaf_close_fds(tree, true);
         tr__memory_give(tree); /* its leaf has gone with the directory */
     }
     bool made_reaper = trees->made_reaper;
@@ -210,22 +211,23 @@ static bool is_marked(const struct tr__trees *trees, tr_process_lifetime lifetim
 /* Gives a tree its leaf. 0 or a negative error; then it has none. */
 static int open_leaf(struct tr__tree *tree, struct tr__tree_limits *limits)
 {
-    struct tr__trees *trees = tree->trees;
+    const struct tr__tree_limits none = {0, 0, 0};
+    const struct tr__tree_limits wanted = limits != NULL ? *limits : none;
     int error = 0;
 
     if (tree->leaf == 0) {
-        (void)pthread_mutex_lock(&trees->mutex);
-        tree->leaf = ++trees->leaves;
-        (void)pthread_mutex_unlock(&trees->mutex);
         error = tr__leaf_make(tree);
     }
     if (error == 0) {
         error = tr__leaf_open(tree, limits);
     }
     if (error != 0) {
-        tr__leaf_close_fds(tree);
+        tr__leaf_close_fds(tree, true);
         (void)tr__leaf_remove(tree); /* empty, or not there */
         tree->leaf = 0;
+        if (limits != NULL) {
+            *limits = wanted; /* nothing enforces them now */
+        }
         return error;
     }
     tree->mode = TR_TREE_CGROUP;
@@ -314,7 +316,7 @@ void tr__tree_started(struct tr__tree *tree, pid_t leader, int process_fd)
     struct tr__trees *trees = tree->trees;
 
     TR_ASSERT(leader > 0 && process_fd >= 0);
-    if (tree->directory_fd >= 0) {
+    if (tree->directory_fd >= 0 && !tree->hot) {
         (void)close(tree->directory_fd); /* nothing was written */
         tree->directory_fd = -1;
     }
@@ -339,11 +341,8 @@ tr_tree_mode tr__tree_mode(const struct tr__tree *tree)
 
 int tr__tree_signal(struct tr__tree *tree, int signal_number)
 {
-    if (tree->mode == TR_TREE_CGROUP) {
-        int error = tr__leaf_signal(tree, signal_number);
-        if (error != -ESRCH) {
-            return error;
-        }
+    if (tree->mode == TR_TREE_CGROUP && tr__leaf_signal(tree, signal_number) == 0) {
+        return 0;
     }
     return signal_group(tree, signal_number);
 }

@@ -57,7 +57,8 @@ struct tr__trees_config {
  * configured path only) what the system says of it. */
 int tr__trees_open(struct tr__trees **ret_trees, const struct tr__trees_config *config);
 /* After every program was collected: ends what was kept, removes the leaves; the numbers can still
- * be read. Blocks until all of it is gone, but not for what the kernel cannot end. NULL is allowed. */
+ * be read. Blocks until all of it is gone, but not for what the kernel cannot end. NULL is
+ * allowed. */
 void tr__trees_close(struct tr__trees *trees);
 /* After close. NULL is allowed. */
 void tr__trees_free(struct tr__trees *trees);

@@ -17,6 +17,9 @@
 #define TR__TREE_MARK_BYTES 320u
 /* Idle leaves that are kept for the next trees: as many as bursts of commands are wide. */
 #define TR__TREE_IDLE_MAX 64u
+/* So many leaves keep their descriptors (three each) while they wait for the next tree: what a turn
+ * runs at once. The others cost none. */
+#define TR__TREE_HOT_MAX 8u
 /* Up to so many trees at once, one more descriptor each measures the peak of their memory. */
 #define TR__TREE_PEAKS_MAX 256u
 /* Kept and dying trees that each new one looks at: more than it adds, so they do not pile up. */
@@ -39,9 +42,11 @@ struct tr__tree {
     int process_fd;   /* the leader's; borrowed; once kept the tree's own, or -1 */
     int directory_fd; /* the leaf, from open to started; -1 */
     int events_fd;    /* its cgroup.events, on demand; -1 */
+    int stat_fd;      /* its cpu.stat, if it is hot; -1 */
     int peak_fd;      /* its memory.peak, reset; -1 */
     uint32_t leaf;    /* number of its directory; 0: none */
     uint32_t limits;  /* TR__TREE_… that are set in the leaf */
+    bool hot;         /* the leaf keeps its descriptors */
     bool fresh;       /* the leaf had no tree before */
     bool killed;      /* the leaf was, and can have no other tree (tree_leaf, invariant 6) */
     bool used;        /* in the list of those in use */
@@ -82,6 +87,8 @@ struct tr__trees {
     uint32_t leaves;        /* numbers given out */
     uint32_t marks;         /* likewise */
     uint32_t starting;      /* opened and not started: leaders nobody knows yet */
+    uint32_t hot_count;     /* of leaves */
+    int spare_fd;           /* given up when a leaf must be killed and there is no descriptor; -1 */
     uint32_t idle_count;    /* of the list */
     struct tr__tree *used;  /* in the hand of whoever spawned */
     struct tr__tree *idle;  /* nobody's, with an empty leaf */
@@ -138,12 +145,13 @@ int tr__tree_root_kill(int directory_fd);
 
 /* ---- tree_leaf.c ---- */
 
-/* Makes the leaf of a tree that has its number. 0 or a negative errno. */
+/* Gives a tree a leaf of its own. 0 or a negative errno. */
 int tr__leaf_make(struct tr__tree *tree);
 /* Opens it for the clone, sets and resets limits, notes what it has used. 0 or a negative errno;
  * TR_ENOSYS a limit that nothing can enforce. Enforced limits become 0. */
 int tr__leaf_open(struct tr__tree *tree, struct tr__tree_limits *limits);
-void tr__leaf_close_fds(struct tr__tree *tree);
+/* Closes what the tree needed; `all`: of a hot leaf too. */
+void tr__leaf_close_fds(struct tr__tree *tree, bool all);
 /* Removes it. False: somebody is still in it. */
 bool tr__leaf_remove(struct tr__tree *tree);
 int tr__leaf_signal(struct tr__tree *tree, int signal_number);

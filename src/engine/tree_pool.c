@@ -110,25 +110,29 @@ struct tr__tree *tr__tree_take(struct tr__trees *trees, bool leaf)
     tree = tr__memory_take_zero(sizeof *tree);
     if (tree != NULL) {
         tree->trees = trees;
-        tree->process_fd = tree->directory_fd = tree->events_fd = tree->peak_fd = -1;
+        tree->process_fd = tree->directory_fd = tree->events_fd = -1;
+        tree->stat_fd = tree->peak_fd = -1;
     }
     return tree;
 }
 
 /* ---- ended ---- */
 
-/* Gives up what the program needed; the leaf stays, with what it has used so far. */
-static void reset(struct tr__tree *tree)
+/* Of a hot leaf only what the program needed. */
+static void close_fds(struct tr__tree *tree)
 {
-    if (tree->leaf != 0) {
-        tr__leaf_close_fds(tree);
-    }
+    tr__leaf_close_fds(tree, false);
     if (tree->kept && tree->process_fd >= 0) {
         (void)close(tree->process_fd); /* a pidfd: nothing is lost */
     }
     tree->process_fd = -1;
-    tree->leader = 0;
     tree->kept = false;
+}
+
+/* Forgets the program; the leaf stays, with what it has used so far. */
+static void reset(struct tr__tree *tree)
+{
+    tree->leader = 0;
     tree->empty = false;
     tree->told = false;
     tree->measured = false;
@@ -157,8 +161,8 @@ void tr__tree_put(struct tr__tree *tree)
 {
     struct tr__trees *trees = tree->trees;
 
+    close_fds(tree);
     if (tree->leaf == 0) {
-        reset(tree);
         tr__memory_give(tree);
         return;
     }
@@ -171,12 +175,12 @@ void tr__tree_put(struct tr__tree *tree)
         if (rest(tree)) {
             return;
         }
+        tr__leaf_close_fds(tree, true);
         if (tr__leaf_remove(tree)) {
             tr__memory_give(tree);
             return;
         }
     }
-    tr__leaf_close_fds(tree);
     lock(trees);
     push(&trees->dying, tree);
     unlock(trees);

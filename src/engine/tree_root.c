@@ -204,6 +204,7 @@ static int make(struct tr__trees *trees)
         (void)flock(fd, LOCK_SH | LOCK_NB); /* nobody has another yet */
         if (faccessat(fd, "cgroup.kill", W_OK, AT_EACCESS) == 0) {
             trees->directory_fd = fd;
+            trees->spare_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* for bad times; or none */
             return 0;
         }
         error = -errno;
@@ -273,6 +274,10 @@ void tr__tree_root_close(struct tr__trees *trees)
     if (trees->directory_fd < 0) {
         return;
     }
+    if (trees->spare_fd >= 0) {
+        (void)close(trees->spare_fd); /* these are bad times, maybe */
+        trees->spare_fd = -1;
+    }
     (void)end_all(trees->directory_fd, TR__TREE_END_NS); /* removing tells */
     tr__trees_reap(trees);
     (void)snprintf(path, sizeof path, "%s/%s", trees->parent, trees->name);
@@ -281,9 +286,27 @@ void tr__tree_root_close(struct tr__trees *trees)
     trees->directory_fd = -1;
 }
 
-uint32_t tr__tree_root_control(struct tr__trees *trees, uint32_t wanted)
+/* Whether a list of controllers has this one. */
+static bool has_word(int directory_fd, const char *file, const struct control *control)
 {
     char text[256];
+    bool found = false;
+
+    if (tr__tree_read(directory_fd, file, text, sizeof text) > 0) {
+        for (char *rest = text, *word; (word = strsep(&rest, " \n")) != NULL;) {
+            found = found || strcmp(word, control->name) == 0;
+        }
+    }
+    return found;
+}
+
+static int give(int directory_fd, const struct control *control)
+{
+    return tr__tree_write(directory_fd, "cgroup.subtree_control", control->enable);
+}
+
+uint32_t tr__tree_root_control(struct tr__trees *trees, uint32_t wanted)
+{
     uint32_t there = tr__load_relaxed(&trees->controllers); /* written under this mutex */
 
     for (size_t index = 0; index < sizeof controls / sizeof *controls; index++) {
@@ -292,20 +315,15 @@ uint32_t tr__tree_root_control(struct tr__trees *trees, uint32_t wanted)
             continue;
         }
         trees->controllers_tried |= control->bit;
-        int error = tr__tree_write(trees->directory_fd, "cgroup.subtree_control", control->enable);
-        if (error == -ENOENT) { /* our directory has it not: its parent must give it first */
-            error =
-                tr__tree_write(trees->directory_fd, "../cgroup.subtree_control", control->enable);
-            if (error == 0) {
-                error =
-                    tr__tree_write(trees->directory_fd, "cgroup.subtree_control", control->enable);
-            }
+        int error = give(trees->directory_fd, control);
+        if (error == -ENOENT && has_word(trees->directory_fd, "../cgroup.controllers", control)) {
+            /* Our directory has it not: its parent must give it first. */
+            (void)tr__tree_write(trees->directory_fd, "../cgroup.subtree_control",
+                                 control->enable); /* what is there in the end tells */
+            (void)give(trees->directory_fd, control);
         }
-        (void)error; /* what is there now tells */
-        if (tr__tree_read(trees->directory_fd, "cgroup.subtree_control", text, sizeof text) > 0) {
-            for (char *rest = text, *word; (word = strsep(&rest, " \n")) != NULL;) {
-                there |= strcmp(word, control->name) == 0 ? control->bit : 0;
-            }
+        if (has_word(trees->directory_fd, "cgroup.subtree_control", control)) {
+            there |= control->bit;
         }
     }
     tr__store_relaxed(&trees->controllers, there); /* a hint to those without the mutex */

@@ -7,8 +7,8 @@
  * is written down twice in the child:
  *     RLIMIT_LOCKS = a number    unused by Linux since 2.4 and yet inherited; read with one system
  *                                call, from zombies too, and not lost by `env -i`
- *     TOOLRING_TREE=…            in the environment; a list, so that a host that is itself a tool of
- *                                another one adds its own. Read only there (the number is the outer
+ *     TOOLRING_TREE=...          in the environment; a list, so that a host that is itself a tool
+ *                                of another adds its own. Read only there (the number is the outer
  *                                host's, and must stay), or by people
  *
  *     number: process id 22 bits | hash of the start time 10 | manager 10 | tree 22

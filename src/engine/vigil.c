@@ -51,7 +51,7 @@ struct tr__vigil *tr__vigil_make(void)
     struct tr__vigil *vigil =
         (struct tr__vigil *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*vigil));
     if (vigil != NULL) {
-        (void)pthread_mutex_init(&vigil->lock, NULL); /* a default mutex: cannot fail on Linux */
+        (void)pthread_mutex_init(&vigil->lock, NULL);   /* a default mutex: cannot fail on Linux */
         tr__store_relaxed(&vigil->next_ns, TR_FOREVER); /* nobody knows it yet */
         vigil->waits = NULL;
         tr__wheel_init(&vigil->wheel, TR__WHEEL_TICK_NS, tr__clock_now());

@@ -27,8 +27,8 @@ struct tr__engine;
 struct tr__vigil_wait;
 
 struct tr__vigil {
-    tr__atomic_u64 next_ns; /* when to look; TR_FOREVER: never. Written under the lock */
-    pthread_mutex_t lock;   /* guards what follows, and who is on the wheel */
+    tr__atomic_u64 next_ns;       /* when to look; TR_FOREVER: never. Written under the lock */
+    pthread_mutex_t lock;         /* guards what follows, and who is on the wheel */
     struct tr__vigil_wait *waits; /* sleepers */
     struct tr__wheel wheel;
 };

@@ -74,6 +74,9 @@ static void fill_task(tr_manager *manager, struct tr__turn *turn, struct tr__pre
     task->user = call->request->user;
     fill_bytes(task, call);
     tr__arena_count(&manager->completion->arena, &call->in);
+    if (call->approval != NULL) {
+        tr__arena_count(&manager->completion->arena, &call->approval->block);
+    }
     bool cooperative = (call->bits & TR__TASK_COOPERATIVE) != 0;
     bool asks = call->approval != NULL;
     if (tr__deadline_init(&manager->engine, task, call->options, cooperative || asks) || asks) {

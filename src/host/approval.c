@@ -18,7 +18,6 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/memory.h"
 #include "completion/describe.h"
 
 tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsigned approvals,
@@ -33,16 +32,18 @@ tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsig
     return permit == TR_PERMIT_ALLOW || permit == TR_PERMIT_ASK ? permit : TR_PERMIT_DENY;
 }
 
-struct tr__approval *tr__approval_make(const tr_request *request, const tr_permit_answer *answer,
-                                       unsigned approvals)
+struct tr__approval *tr__approval_make(tr_manager *manager, const tr_request *request,
+                                       const tr_permit_answer *answer, unsigned approvals)
 {
     size_t bytes = request->call_id.size + request->metadata.size + request->input.size;
-    struct tr__approval *approval =
-        (struct tr__approval *)tr__memory_take(sizeof(*approval) + bytes);
-    if (approval == NULL) {
+    struct tr__approval *approval = NULL;
+    struct tr__arena_ref block;
+    if (tr__arena_block_apart(&manager->completion->arena, sizeof(*approval) + bytes, &block) < 0) {
         return NULL;
     }
+    approval = (struct tr__approval *)block.data;
     memset(approval, 0, sizeof(*approval));
+    approval->block = block;
     approval->approvals = approvals;
     approval->call_id_size = (uint32_t)request->call_id.size;
     approval->metadata_size = (uint32_t)request->metadata.size;
@@ -82,7 +83,8 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
     approval->session_user = turn->session->user;
     bool expires = expire_ns != 0 || approval->approvals > 0;
     if (!tr__word_is_live(word)) {
-        tr__memory_give(approval); /* nothing is asked any more; its resolution is on its way */
+        /* Nothing is asked any more; its resolution is on its way. */
+        tr__settle_drop_approval(manager->completion, approval);
         return;
     }
     if (tr__engine_wanted(engine) && tr__task_publish(task, approval->task)) {
@@ -136,6 +138,7 @@ static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id i
     if (step.action != TR__ACTION_ENQUEUE) {
         return error_of(step);
     }
+    tr__deadline_queued(&manager->engine, task); /* HOLD_ASK and, not yet queued, HOLD_RUN */
     if (manager->threaded) {
         uint32_t random = (uint32_t)id;
         tr__engine_enqueue(&manager->engine, task, step.word,
@@ -167,11 +170,12 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id)
         deny(manager, task, step, answer.reason);
         return 0;
     }
-    struct tr__approval *approval = tr__approval_make(&request, &answer, approvals);
+    struct tr__approval *approval = tr__approval_make(manager, &request, &answer, approvals);
     if (approval == NULL) {
         (void)tr__fetch_sub_acq_rel(&cold->approvals, 1u);
         return TR_ENOMEM;
     }
+    tr__arena_count(&manager->completion->arena, &approval->block);
     tr__approval_push(manager, task, approval, answer.expire_ns);
     return 0;
 }

@@ -17,10 +17,10 @@ struct tr__verdict {
 tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsigned approvals,
                            tr_permit_answer *answer);
 
-/* A request to be pushed, with copies of everything but what only the admitted task has. NULL: no
- * memory. */
-struct tr__approval *tr__approval_make(const tr_request *request, const tr_permit_answer *answer,
-                                       unsigned approvals);
+/* A request to be pushed, with copies of everything but what only the admitted task has; not yet
+ * counted as held bytes. NULL: no memory. */
+struct tr__approval *tr__approval_make(tr_manager *manager, const tr_request *request,
+                                       const tr_permit_answer *answer, unsigned approvals);
 
 /* The task is known now: completes the request, publishes INPUT_REQUIRED and pushes it. The caller
  * has a hold; the request is the channel's afterwards. */

@@ -135,8 +135,8 @@ static void add_lost_orphans(struct listing *listing, const struct tr__session *
     for (uint32_t i = 1; i <= tr__slots_reached(&registry->tasks) && listing->error == 0; i++) {
         struct tr__task *task = (struct tr__task *)(void *)tr__slots_at(&registry->tasks, i);
         uint64_t word = tr__task_word(task);
-        if (tr__word_is_live(word) && tr__load_relaxed(&task->lane) == lane &&
-            task->turn != NULL && task->turn->session == session) {
+        if (tr__word_is_live(word) && tr__load_relaxed(&task->lane) == lane && task->turn != NULL &&
+            task->turn->session == session) {
             add_task(listing, task, tr__task_id(task, word));
         }
     }

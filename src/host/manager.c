@@ -283,7 +283,7 @@ void tr__manager_flush(tr_manager *manager)
         return;
     }
     (void)pthread_mutex_lock(&manager->lock); /* one at a time; and a close waits for its end */
-    if (tr__load_acquire(&manager->closing) == 0) {
+    if (tr__load_acquire(&manager->closing) == 0 && !tr__ring_is_resting(&manager->engine.ring)) {
         tr__store_relaxed(&manager->flush_done, 0u); /* published by the start */
         manager->flush.kind = TR__OP_TIMER;
         manager->flush.done = flushed;

@@ -74,7 +74,7 @@ static int permit(tr_manager *manager, struct tr__prepared *call)
         memcpy(call->denied, answer.reason, size);
         call->deny = true;
     } else if (verdict == TR_PERMIT_ASK) {
-        call->approval = tr__approval_make(call->request, &answer, 0);
+        call->approval = tr__approval_make(manager, call->request, &answer, 0);
         call->expire_ns = answer.expire_ns;
         if (call->approval == NULL) {
             return TR_ENOMEM;
@@ -138,13 +138,31 @@ static bool is_like(const tr_manager *manager, const tr_request *request,
            memcmp(&request->options, &like->request->options, sizeof(request->options)) == 0;
 }
 
+/* What admission will say about the turn, as far as it is known now: nobody is asked about a call
+ * that cannot be. */
+static int check_home(tr_manager *manager, const tr_request *request)
+{
+    struct tr__registry *registry = tr__manager_registry(manager);
+    struct tr__slot *slot = tr__slots_find(&registry->turns, request->turn);
+    if (slot == NULL || (tr__load_acquire(&slot->word) & TR__HOME_OPEN) == 0) {
+        return TR_ENOENT;
+    }
+    return tr__load_acquire(&registry->closing) != 0 ? TR_ECLOSED : 0;
+}
+
 static int decide(tr_manager *manager, struct tr__prepared *call)
 {
     call->tool = find_tool(manager, call->request);
     if (call->tool == NULL) {
         return TR_ENOENT;
     }
-    int error = manager->permit == NULL ? 0 : permit(manager, call);
+    int error = 0;
+    if (manager->permit != NULL || manager->route != NULL) {
+        error = check_home(manager, call->request);
+    }
+    if (error == 0 && manager->permit != NULL) {
+        error = permit(manager, call);
+    }
     if (error == 0) {
         choose_route(manager, call);
         call->bits = bits_of(manager, call);
@@ -173,7 +191,7 @@ void tr__unprepare(tr_manager *manager, struct tr__prepared *call)
 {
     tr__arena_give(&manager->completion->arena, &call->in);
     tr__memory_give(call->denied);
-    tr__memory_give(call->approval);
+    tr__settle_drop_approval(manager->completion, call->approval);
     if (call->ready != NULL) {
         tr__batch_unreserve(call->ready);
     }

@@ -60,7 +60,13 @@ int tr_turn_open(tr_manager *manager, tr_session_id session, const tr_turn_optio
     return error;
 }
 
-/* Asks the task of an id to stop, if it is alive and `wanted` likes its word. */
+static bool is_foreground(uint64_t word)
+{
+    return !tr__word_is_background(word);
+}
+
+/* Asks the task of an id to stop, if it is alive and `wanted` likes its word. Of what `wanted` may
+ * ask, only the kind can change: the transition itself looks at it again. */
 static bool cancel_if(tr_manager *manager, tr_task_id id, bool (*wanted)(uint64_t word),
                       const char *reason)
 {
@@ -73,12 +79,10 @@ static bool cancel_if(tr_manager *manager, tr_task_id id, bool (*wanted)(uint64_
     if ((word & TR__TASK_CANCEL) != 0) {
         return false; /* asked before; an attached task may be in a roster twice */
     }
-    return tr__cancel_task(&manager->engine, task, id, false, TR_ECANCELED, reason) == 0;
-}
-
-static bool is_foreground(uint64_t word)
-{
-    return !tr__word_is_background(word);
+    int error = wanted == is_foreground
+                    ? tr__cancel_foreground(&manager->engine, task, id, reason)
+                    : tr__cancel_task(&manager->engine, task, id, false, TR_ECANCELED, reason);
+    return error == 0;
 }
 
 static bool lives_a_turn(uint64_t word)
@@ -230,7 +234,7 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     tr__session_leave(session, lane, registry);
     tr__registry_reclaim(registry, lane);
     tr__lane_unlock(lane);
-    tr__engine_look(&manager->engine); /* the tasks' hooks */
+    tr__engine_look(&manager->engine);                /* the tasks' hooks */
     tr__trees_end_session(manager->engine.trees, id); /* what its programs have left behind */
     return 0;
 }

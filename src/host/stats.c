@@ -80,6 +80,7 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.accepted = tr__completion_accepted(completion);
     stats.unfinished = stats.accepted - (stats.completed + stats.failed + stats.cancelled +
                                          stats.timed_out + stats.denied + stats.lost);
+    stats.unfinished = at_most(stats.unfinished, &completion->registry.tasks);
     stats.tasks_max = completion->registry.tasks.max;
     stats.bytes_used = tr__arena_bytes_used(&completion->arena);
     stats.bytes_max = completion->arena.bytes_max;

@@ -29,8 +29,9 @@ void tr__gate_init(struct tr__gate *gate)
 
 uint32_t tr__gate_enter(struct tr__gate *gate)
 {
-    (void)tr__fetch_add_seq_cst(&gate->waiters, UINT64_C(1)); /* pairs with the load in tr__gate_open */
-    return tr__load_acquire(&gate->epoch);           /* pairs with tr__gate_wake */
+    (void)tr__fetch_add_seq_cst(&gate->waiters,
+                                UINT64_C(1)); /* pairs with the load in tr__gate_open */
+    return tr__load_acquire(&gate->epoch);    /* pairs with tr__gate_wake */
 }
 
 uint32_t tr__gate_wait(struct tr__gate *gate, uint32_t epoch, uint64_t deadline_ns)

@@ -54,7 +54,8 @@ void tr__io_begin(struct tr_call *call, struct tr__io *io);
 int tr__io_poll_until(struct tr_call *call, tr_io *io, int fd, uint32_t events,
                       uint64_t deadline_ns);
 
-/* The same for a request of a fiber's that was begun and nothing more; any thread, its last touch. */
+/* The same for a request of a fiber's that was begun and nothing more; any thread, its last
+ * touch. */
 void tr__io_poll_begun(struct tr__io *io, int fd, uint32_t events, uint64_t deadline_ns);
 
 /* What tr_io_wait_for would return at once; NULL: it would wait. */

@@ -373,8 +373,8 @@ static void begin(struct tr__run *run)
     }
 }
 
-/* Whether its exit may be all that there is to wait for at first. Elsewhere than on a fiber a request
- * more costs next to nothing. */
+/* Whether its exit may be all that there is to wait for at first. Elsewhere than on a fiber a
+ * request more costs next to nothing. */
 static bool may_be_brief(const struct tr__run *run)
 {
     return run->call->fiber != NULL && run->spec->input.size == 0 &&

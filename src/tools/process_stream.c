@@ -16,8 +16,8 @@
  *     last ones always; all in between only restart the idle timeout.
  *
  * Complexity: two locks and a system call per read of up to a share. An idle stream costs nothing;
- * one that has brought WIDE_BYTES gets a wide pipe: its writer then need not be woken, nor wake, for
- * every 64 KiB. More than that is never asked for: Linux lets a user have 64 MiB in pipes.
+ * one that has brought WIDE_BYTES gets a wide pipe: its writer then need not be woken, nor wake,
+ * for every 64 KiB. More than that is never asked for: Linux lets a user have 64 MiB in pipes.
  *
  * Rejected: wide pipes from the start (2 000 idle programs would be refused theirs); reading floods
  * in small pieces (a cap of 4 KiB made 2 KiB a system call: hence the scratch).
@@ -68,8 +68,8 @@ static bool has_wide_pipe(const struct tr__run *run)
            run->spec->overflow != TR_OVERFLOW_PAUSE;
 }
 
-/* A flood: enlarges its pipe, gives it a scratch if its capture has small pieces only. Either may be
- * refused. */
+/* A flood: enlarges its pipe, gives it a scratch if its capture has small pieces only. Either may
+ * be refused. */
 static void widen(struct tr__run *run, struct tr__run_stream *stream)
 {
     stream->widened = true;

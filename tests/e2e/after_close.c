@@ -31,7 +31,7 @@ static void *take_to_the_end(void *argument)
             return NULL;
         }
         CHECK(self->last > 0);
-        self->items += batch->count;
+        self->items += (unsigned)batch->count;
         tr_batch_release(batch);
     }
 }
@@ -138,8 +138,7 @@ THREADED(after_close, closing_the_manager_sends_takers_away)
     struct taker loop = {rig, rig->session, tr_loop_take, 0, 1};
     struct taker ready = {rig, rig->session, tr_ready_take, 0, 1};
     (void)rig_launch(rig, rig->nothing, NULL, TR_ROUTE_BACKGROUND);
-    pthread_t threads[] = {rig_thread(take_to_the_end, &loop),
-                           rig_thread(take_to_the_end, &ready)};
+    pthread_t threads[] = {rig_thread(take_to_the_end, &loop), rig_thread(take_to_the_end, &ready)};
     CHECK_EQ_INT(tr_manager_close(rig->manager, RIG_PATIENCE_NS), 0);
     rig_join(threads[0]);
     rig_join(threads[1]);
@@ -189,8 +188,8 @@ BOTH(after_close, failure_writes_nothing)
 
 /* ---- requests that outlive their turn ---- */
 
-/* The task was detached before its turn closed: it waits for its approval in the background, and the
- * request, wherever it was, goes where the resolution will. */
+/* The task was detached before its turn closed: it waits for its approval in the background, and
+ * the request, wherever it was, goes where the resolution will. */
 static void check_forwarding(struct court *self, tr_delivery delivery, bool session_bound,
                              bool turn_bound, bool detach_late)
 {
@@ -225,8 +224,8 @@ static void check_forwarding(struct court *self, tr_delivery delivery, bool sess
                                   : take(rig->manager, session, RIG_PATIENCE_NS, 1, &batch);
         CHECK_EQ_INT(count, 1);
         CHECK_EQ_INT(batch->items[0].kind, TR_KIND_BACKGROUND);
-        CHECK_EQ_INT(batch->items[0].channel, delivery == TR_DELIVERY_MANUAL ? TR_CHANNEL_READY
-                                                                             : TR_CHANNEL_LOOP);
+        CHECK_EQ_INT(batch->items[0].channel,
+                     delivery == TR_DELIVERY_MANUAL ? TR_CHANNEL_READY : TR_CHANNEL_LOOP);
         court_check(batch, task, approvals, "ask2");
         CHECK_EQ_INT(tr_task_approve(rig->manager, task), 0);
     }
@@ -265,9 +264,10 @@ COURT(after_close, requests_that_are_over_are_dropped)
         }
         CHECK_EQ_INT(tr_turn_close(rig->manager, rig->turn, way == 0 ? TR_CLOSE_DISCARD : 0), 0);
         tr_batch *batch = rig_loop_take(rig, session);
-        rig_check_release(batch, task, way == 1   ? TR_OUTCOME_DENIED
-                                       : way == 3 ? TR_OUTCOME_COMPLETED
-                                                  : TR_OUTCOME_CANCELLED);
+        rig_check_release(batch, task,
+                          way == 1   ? TR_OUTCOME_DENIED
+                          : way == 3 ? TR_OUTCOME_COMPLETED
+                                     : TR_OUTCOME_CANCELLED);
         rig_loop_is_empty(rig, session);
         CHECK_EQ_INT(tr_session_close(rig->manager, session, 0), 0);
     }

@@ -80,7 +80,7 @@ void host_open_with(struct host *host, enum place place, const tr_config *wanted
     tr_tool tool = TR_TOOL_INIT("job", run_job);
     host->place = place;
     host->descriptors = descriptors_open();
-    config.flags = place == PLACE_INLINE ? TR_MANAGER_INLINE : 0;
+    config.flags = wanted->flags | (place == PLACE_INLINE ? TR_MANAGER_INLINE : 0);
     config.workers = place == PLACE_INLINE ? 0 : 2;
     tool.flags = place == PLACE_FIBER ? TR_TOOL_AWAITING : 0;
     CHECK_EQ_INT(tr_manager_open(&config, &host->manager), 0);

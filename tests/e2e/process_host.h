@@ -46,7 +46,7 @@ struct job {
 };
 
 void host_open(struct host *host, enum place place);
-/* The same with limits and times of one's own; flags and workers are the place's. */
+/* The same with limits, times and flags of one's own; where it runs is the place's. */
 void host_open_with(struct host *host, enum place place, const tr_config *config);
 /* Closes it, and looks for what should not be left. */
 void host_close(struct host *host);

@@ -22,9 +22,8 @@ struct spoiler {
         static const char *const nothing[] = {NULL};                                               \
         static const char *const unnamed[] = {"", NULL};                                           \
         static const char *const valueless[] = {"=x", NULL};                                       \
-        static const tr_process_limit limits[3] = {{RLIMIT_CORE, 0, 2, 1},                         \
-                                                   {RLIMIT_CORE, 1, 0, 0},                         \
-                                                   {RLIM_NLIMITS, 0, 0, 0}};                       \
+        static const tr_process_limit limits[3] = {                                                \
+            {RLIMIT_CORE, 0, 2, 1}, {RLIMIT_CORE, 1, 0, 0}, {RLIM_NLIMITS, 0, 0, 0}};              \
         (void)nothing, (void)unnamed, (void)valueless, (void)limits;                               \
         statement_;                                                                                \
     }

@@ -194,8 +194,8 @@ CASES(survivors_do_not_hold_us)
     CHECK(job.result.held_open);
     CHECK_EQ_INT(job.result.exit_code, 0);
     check_output(&job.result.out, "hi\n");
-    pid_t pid = number_in(&job.result.error);
-    WAIT_UNTIL(!is_running(pid), PATIENCE_SECONDS);
+    CHECK_EQ_U64(job.result.swept, 1);
+    CHECK(!is_running(number_in(&job.result.error))); /* gone, not going */
     tr_process_result_done(&job.result);
 }
 
@@ -208,8 +208,8 @@ CASES(silent_survivors_are_killed)
                    "until test \"$(readlink /proc/$!/fd/2)\" = /dev/null; do :; done",
                    &job);
     CHECK(!job.result.held_open);
-    pid_t pid = number_in(&job.result.out);
-    WAIT_UNTIL(!is_running(pid), PATIENCE_SECONDS);
+    CHECK_EQ_U64(job.result.swept, 1);
+    CHECK(!is_running(number_in(&job.result.out)));
     tr_process_result_done(&job.result);
 }
 
@@ -235,6 +235,82 @@ CASES(floods)
     CHECK(job.result.timed_out);
     CHECK_EQ_U64(job.result.out.size, 10000);
     CHECK(job.result.out.omitted > 0 && job.result.error.omitted > 0);
+    tr_process_result_done(&job.result);
+}
+
+/* The grace of the program is longer than the manager's patience with its tools. */
+CASE(process, a_long_grace_is_waited_for)
+{
+    tr_config config = TR_CONFIG_INIT;
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    struct interrupter interrupter;
+    struct host host;
+    struct job job = {.spec = &spec};
+    tr_outcome outcome = TR_OUTCOME_NONE;
+    config.cancel_grace_ns = 10 * TR_MILLISECOND;
+    config.abandon_wait_ns = 10 * TR_MILLISECOND;
+    host_open_with(&host, PLACE_FIBER, &config);
+    interrupter_start(&interrupter, &host, false);
+    spec.shell = "trap 'sleep 0.3; echo saved; exit' TERM; echo $$ >\"$READY\"; "
+                 "while :; do sleep 0.01; done";
+    spec.grace_ns = 15 * TR_SECOND;
+    host_launch(&host, &job);
+    CHECK_EQ_INT(host_wait(&host, &outcome), 1);
+    CHECK_EQ_INT(tr__load_acquire(&job.ended), 1); /* its outcome came last; pairs with run_job */
+    CHECK_EQ_INT(outcome, TR_OUTCOME_CANCELLED);
+    interrupter_done(&interrupter);
+    CHECK(job.result.cancelled);
+    check_output(&job.result.out, "saved\n");
+    CHECK(!is_running(interrupter.pid));
+    tr_process_result_done(&job.result);
+    host_close(&host);
+}
+
+/* What is meant to live on does; what its manager keeps, until that closes. */
+static pid_t leave_behind(struct host *host, tr_process_lifetime lifetime)
+{
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    struct job job;
+    spec.shell = "sleep 300 >/dev/null 2>&1 & echo $!";
+    spec.lifetime = lifetime;
+    host_run_spec(host, &spec, &job);
+    CHECK_EQ_INT(job.result.exit_code, 0);
+    CHECK_EQ_U64(job.result.survivors, 1);
+    CHECK_EQ_U64(job.result.swept, 0);
+    pid_t pid = number_in(&job.result.out);
+    CHECK(is_running(pid));
+    tr_process_result_done(&job.result);
+    return pid;
+}
+
+CASE(process, survivors_of_each_lifetime)
+{
+    struct host host;
+    host_open(&host, PLACE_FIBER);
+    pid_t of_session = leave_behind(&host, TR_PROCESS_LIFETIME_SESSION);
+    pid_t of_manager = leave_behind(&host, TR_PROCESS_LIFETIME_MANAGER);
+    pid_t daemon = leave_behind(&host, TR_PROCESS_LIFETIME_DAEMON);
+    CHECK_EQ_INT(tr_session_close(host.manager, host.session, 0), 0);
+    WAIT_UNTIL(!is_running(of_session), PATIENCE_SECONDS);
+    CHECK(is_running(of_manager) && is_running(daemon));
+    host_close(&host);
+    CHECK(!is_running(of_manager));
+    CHECK(is_running(daemon));
+    CHECK_EQ_INT(kill(daemon, SIGKILL), 0);
+}
+
+/* A program that was stopped leaves nobody, whatever its lifetime. */
+CASES(stopped_daemons_die)
+{
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    struct job job;
+    spec.shell = "sleep 300 >/dev/null 2>&1 & echo $!; wait";
+    spec.lifetime = TR_PROCESS_LIFETIME_DAEMON;
+    spec.timeout_ns = 200 * TR_MILLISECOND;
+    host_run_spec(host, &spec, &job);
+    CHECK(job.result.timed_out);
+    CHECK_EQ_U64(job.result.survivors, 0);
+    CHECK(!is_running(number_in(&job.result.out)));
     tr_process_result_done(&job.result);
 }
 

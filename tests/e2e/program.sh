@@ -94,7 +94,36 @@ sample() {
     expect "detached by hand" has long-check '"detached":true' '"outcome":"completed"'
     expect "cancelled" has tail-forever '"outcome":"cancelled"'
     expect "interrupted" has spin-1 '"outcome":"cancelled"'
+    expect "merged" has merged '"stdout":"one\ntwo\nthree\n"'
+    expect "terminal" has on-a-terminal '"stdout":"50 132\r\n"'
+    expect "bounded" has bounded '"stdout":"64\n0077\n'
+    expect "clean" has clean-room '"stdout":"LANG=C\n"'
+    expect "spilled" has long-log '"truncated":true' '"stdout_spill_bytes":1288895'
+    expect "too much" has too-much '"code":"TR_ELIMIT"' '"overflowed":true'
+    expect "bytes" has raw-bytes '"stdout":" 00 01 02 ff\n"'
+    expect "swept" has left-behind '"outcome":"completed"' '"survivors":0'
+    expect "not swept" not has left-behind '"swept":0'
+    expect "left alone" has helper '"survivors":1' '"swept":0'
+    expect "talk" has calculator '"stdout":"42\n144\n"'
+    expect "signal" has stubborn '"outcome":"failed"' '"signal":15'
+    expect "output line" wrote '{"type":"output","call_id":"calculator",'
     expect "timed out" has too-slow '"outcome":"timed_out"' '"stdout":"the first half\n"'
+}
+
+# The status line is there on a terminal when nobody types: the orders come from a file.
+status_line() {
+    if ! command -v script >/dev/null 2>&1; then
+        skip "there is no script(1) here"
+        return
+    fi
+    echo '{"tool":"sleep","input":{"ms":700}}' >"$work/calls"
+    TERM=xterm script -qec "'$TOOLRING' run '$work/calls' >'$work/results'" /dev/null >"$work/out" 2>&1 </dev/null
+    expect "no status line" wrote "1 running"
+    expect "no summary" wrote "1 call in"
+    TERM=dumb script -qec "'$TOOLRING' run '$work/calls' >'$work/results'" /dev/null >"$work/out" 2>&1 </dev/null
+    expect "a status line on a terminal that cannot" not wrote "1 running"
+    TERM=xterm script -qec "'$TOOLRING' run -q '$work/calls' >'$work/results'" /dev/null >"$work/out" 2>&1 </dev/null
+    expect "not quiet" is "$(wc -c <"$work/out")" 0
 }
 
 try help_texts help_texts
@@ -103,5 +132,6 @@ try doctor_table doctor_table
 try doctor_json doctor_json
 try doctor_json_is_json doctor_json_is_json
 try man_page man_page
+try status_line status_line
 try sample sample
 done_testing

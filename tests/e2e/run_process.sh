@@ -130,6 +130,14 @@ END
     expect "kept of it" has utf '"truncated":true' '"stdout_total_bytes":70000'
 }
 
+# More than a result of the engine's default size holds.
+large_output() {
+    run <<<'{"call_id":"l","tool":"shell","input":{"command":"head -c 70000000 /dev/zero | tr \\0 a","output_bytes_max":100000000}}'
+    expect "exit status $status" is "$status" 0
+    expect "cut" grep -qF '"truncated":false' "$work/out"
+    expect "$(wc -c <"$work/out") bytes" test "$(wc -c <"$work/out")" -gt 70000000
+}
+
 spill() {
     mkdir "$work/cwd/kept"
     run <<'END'
@@ -319,6 +327,7 @@ try input_bytes input_bytes
 try binary_output binary_output
 try environment environment
 try bounds_of_output bounds_of_output
+try large_output large_output
 try spill spill
 try mask_and_nice mask_and_nice
 try limits limits

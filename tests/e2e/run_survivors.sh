@@ -212,6 +212,23 @@ lifetime_daemon() {
     expect "it cannot be ended" await none_left
 }
 
+# The program itself is killed: what it had in its cgroups is ended by the next one.
+after_a_crash() {
+    if ! tree_is cgroup; then
+        skip "no cgroup to be had here"
+        return
+    fi
+    sit 'setsid sleep 600 & setsid sleep 600 & setsid sleep 600 & setsid sleep 600 & echo begun; echo $$ > leader;'
+    kill -KILL "$child"
+    wait "$child" 2>/dev/null
+    child=
+    expect "the leader is left" await is_gone "$(cat "$work/cwd/leader")"
+    # Whichever manager is opened next ends them; it need not be this one.
+    run <<<'{"tool":"shell","input":{"command":"true"}}'
+    expect "exit status $status" is "$status" 0
+    expect "$(marked) processes are left" await none_left
+}
+
 try in_a_cgroup in_a_cgroup
 try by_sweep by_sweep
 try by_group by_group
@@ -219,4 +236,5 @@ try lifetime_session lifetime_session
 try lifetime_manager lifetime_manager
 try lifetime_of_the_stopped lifetime_of_the_stopped
 try lifetime_daemon lifetime_daemon
+try after_a_crash after_a_crash
 done_testing

@@ -66,6 +66,40 @@ many_commands() {
     expect "wrong output" has c2999 '"stdout":"2999\n"'
 }
 
+# All of them run before the first may end, with 4 open files for each.
+two_thousand_at_once() {
+    if [ "${TOOLRING_TEST_MODE:-test}" != test ]; then
+        skip "sanitizers are too slow for that"
+        return
+    fi
+    if [ "$(ulimit -Hn)" != unlimited ] && [ "$(ulimit -Hn)" -lt 8192 ]; then
+        skip "fewer than 8192 open files are allowed here"
+        return
+    fi
+    local n
+    for n in $(seq 1 2000); do
+        printf '{"turn":"t%d","call_id":"c%d","tool":"shell","input":{"command":"echo %d >> begun; exec sleep 600"}}\n' \
+            $((n % 10)) "$n" "$n"
+    done >"$work/calls"
+    (
+        ulimit -n 8192
+        exec "$TOOLRING" run --cwd "$work/cwd" --processes-max 2000 "$work/calls"
+    ) >"$work/out" 2>"$work/err" &
+    child=$!
+    exec 3</dev/null 4>/dev/null
+    expect "not 2000 at once" await all_begun 2000
+    kill -TERM "$child"
+    wait "$child"
+    status=$?
+    child=
+    expect "exit status $status" is "$status" 1
+    expect "not 2000 cancelled" is "$(grep -c '"outcome":"cancelled"' "$work/out")" 2000
+}
+
+all_begun() {
+    [ -e "$work/cwd/begun" ] && [ "$(wc -l <"$work/cwd/begun")" -eq "$1" ]
+}
+
 # Memory must not grow with the number of calls: under a limit that 100 bytes per call would break.
 bounded_memory() {
     if [ "${TOOLRING_TEST_MODE:-test}" != test ]; then
@@ -96,5 +130,6 @@ try a_turn_each a_turn_each
 try a_session_each a_session_each
 try waits_between waits_between
 try many_commands many_commands
+try two_thousand_at_once two_thousand_at_once
 try bounded_memory bounded_memory
 done_testing

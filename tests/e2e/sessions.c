@@ -21,10 +21,10 @@ enum {
 struct agent {
     tr_session_id session;
     tr_turn_id turn;
-    unsigned step;     /* steps begun */
-    unsigned front;    /* foreground resolutions taken */
-    unsigned behind;   /* background ones */
-    unsigned idle;     /* items that said: idle */
+    unsigned step;   /* steps begun */
+    unsigned front;  /* foreground resolutions taken */
+    unsigned behind; /* background ones */
+    unsigned idle;   /* items that said: idle */
 };
 
 struct loop {
@@ -75,8 +75,8 @@ static void open_all(struct loop *self)
     for (unsigned at = 0; at < QUEUES; at++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u32 = at};
         CHECK_EQ_INT(tr_queue_open(self->rig->manager, &self->queues[at]), 0);
-        CHECK_EQ_INT(
-            epoll_ctl(self->epoll, EPOLL_CTL_ADD, tr_queue_fd(self->queues[at]), &event), 0);
+        CHECK_EQ_INT(epoll_ctl(self->epoll, EPOLL_CTL_ADD, tr_queue_fd(self->queues[at]), &event),
+                     0);
     }
     for (unsigned at = 0; at < SESSIONS; at++) {
         struct agent *agent = &self->agents[at];

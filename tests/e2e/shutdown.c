@@ -34,8 +34,8 @@ struct launcher {
 static int run_shell(tr_call *call, void *context)
 {
     struct load *load = context;
-    /* A tree: the shell, a child of its own session, one that ignores TERM. */
-    static const char script[] = "setsid sleep 300 & (trap '' TERM; exec sleep 300) & wait";
+    /* A tree: the shell, a child, and one that ignores TERM. */
+    static const char script[] = "sleep 300 & (trap '' TERM; exec sleep 300) & wait";
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;
     tr_process_result result;
     spec.shell = script;

@@ -33,7 +33,11 @@ failures=0
 export NO_COLOR=1
 
 cleanup() {
+    local pid
     [ -z "$child" ] || kill -KILL "$child" 2>/dev/null
+    for pid in $(marked_files | cut -d/ -f3); do
+        kill -KILL "$pid" 2>/dev/null
+    done
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -177,8 +181,12 @@ as_plain_user() {
 }
 
 # A zombie has no environment.
+marked_files() {
+    grep -lszxF "MARK=$mark" /proc/[0-9]*/environ
+}
+
 marked() {
-    grep -lszxF "MARK=$mark" /proc/[0-9]*/environ | wc -l
+    marked_files | wc -l
 }
 
 is_alive() {

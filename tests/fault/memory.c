@@ -232,7 +232,7 @@ static void drain_all(struct run *run, tr_turn_id turn, tr_session_id session, t
         if (result > 0) {
             take(run, batch);
         }
-        CHECK(result >= 0 || result == TR_ENOMEM);
+        CHECK(result >= 0 || result == TR_ENOMEM || result == TR_ECLOSED);
         result = tr_queue_drain(queue, 0, 8, &batch);
         if (result > 0) {
             take(run, batch);

@@ -106,12 +106,29 @@ static tr_outcome outcome_of(struct rig *rig, tr_task_id task, int *ret_code)
     }
 }
 
+/* What needs no ring works as before; what does fails at once. */
+static void check_afterwards(struct rig *rig, struct gate *gate, const tr_tool_id *tools)
+{
+    int code = 0;
+    tr_task_id task = rig_launch(rig, rig->nothing, NULL, TR_ROUTE_FOREGROUND);
+    CHECK_EQ_INT(outcome_of(rig, task, &code), TR_OUTCOME_COMPLETED);
+    task = rig_launch(rig, tools[2], gate, TR_ROUTE_FOREGROUND);
+    CHECK_EQ_INT(outcome_of(rig, task, &code), TR_OUTCOME_COMPLETED);
+    task = rig_launch(rig, tools[1], gate, TR_ROUTE_FOREGROUND);
+    CHECK_EQ_INT(outcome_of(rig, task, &code), TR_OUTCOME_LOST);
+    CHECK_EQ_INT(code, TR_ERING);
+    tr_request request = TR_REQUEST_INIT(rig->turn, rig->deferred); /* timeouts too */
+    request.user = gate;
+    request.options.total_timeout_ns = 10 * TR_MILLISECOND;
+    task = rig_launch_request(rig, &request).task;
+    CHECK_EQ_INT(outcome_of(rig, task, &code), TR_OUTCOME_TIMED_OUT);
+}
+
 static void check_break(bool setup_too)
 {
     struct rig rig;
     struct gate gate;
     int pipe_ends[2];
-    int code = 0;
     CHECK_EQ_INT(pipe(pipe_ends), 0);
     gate_init(&gate);
     rig_open(&rig, RIG_THREADED, NULL);
@@ -160,19 +177,7 @@ static void check_break(bool setup_too)
     CHECK_EQ_INT(tr_reader_read(reader, events, 64, 0), lost);
     tr_reader_close(reader);
 
-    /* What needs no ring works as before; what does fails at once. */
-    tr_task_id task = rig_launch(&rig, rig.nothing, NULL, TR_ROUTE_FOREGROUND);
-    CHECK_EQ_INT(outcome_of(&rig, task, &code), TR_OUTCOME_COMPLETED);
-    task = rig_launch(&rig, tools[2], &gate, TR_ROUTE_FOREGROUND);
-    CHECK_EQ_INT(outcome_of(&rig, task, &code), TR_OUTCOME_COMPLETED);
-    task = rig_launch(&rig, tools[1], &gate, TR_ROUTE_FOREGROUND);
-    CHECK_EQ_INT(outcome_of(&rig, task, &code), TR_OUTCOME_LOST);
-    CHECK_EQ_INT(code, TR_ERING);
-    tr_request request = TR_REQUEST_INIT(rig.turn, rig.deferred); /* timeouts too */
-    request.user = &gate;
-    request.options.total_timeout_ns = 10 * TR_MILLISECOND;
-    task = rig_launch_request(&rig, &request).task;
-    CHECK_EQ_INT(outcome_of(&rig, task, &code), TR_OUTCOME_TIMED_OUT);
+    check_afterwards(&rig, &gate, tools);
     rig_turn_is_idle(&rig, rig.turn);
     rig_close(&rig);
     gate_done(&gate);

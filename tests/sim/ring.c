@@ -54,8 +54,8 @@ struct world {
     uint64_t starts;      /* all */
     uint64_t dones;
     uint64_t lost; /* of them: went down with a broken ring */
-    bool acting;  /* the world's own calls reach the kernel too (the bell) */
-    bool stopped; /* the stop message is posted */
+    bool acting;   /* the world's own calls reach the kernel too (the bell) */
+    bool stopped;  /* the stop message is posted */
 };
 
 static struct world world;

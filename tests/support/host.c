@@ -410,7 +410,7 @@ unsigned rig_loop_flush(struct rig *rig, tr_session_id session)
     for (;;) {
         tr_batch *batch = NULL;
         int result = tr_loop_take(rig->manager, session, 0, 64, &batch);
-        CHECK(result >= 0 || result == TR_ECLOSED);
+        CHECK(result >= 0 || result == TR_ECLOSED || result == TR_ENOENT);
         if (result <= 0) {
             return count;
         }

@@ -288,3 +288,27 @@ CASE(arena, no_memory_changes_nothing)
         finish();
     }
 }
+
+/* The memory of a call that was not accepted yet takes nobody's room. */
+CASE(arena, a_block_apart_is_counted_later)
+{
+    struct tr__arena own;
+    struct tr__arena_ref ref;
+    CHECK_EQ_INT(tr__arena_init(&own, 1000), 0);
+    CHECK_EQ_INT(tr__arena_block_apart(&own, 5000, &ref), 0);
+    CHECK_EQ_U64(tr__arena_bytes_used(&own), 0);
+    CHECK(tr__arena_has_room(&own));
+    tr__arena_give(&own, &ref); /* never accepted */
+    CHECK_EQ_U64(tr__arena_bytes_used(&own), 0);
+    CHECK_EQ_INT(tr__arena_block_apart(&own, 5000, &ref), 0);
+    tr__arena_count(&own, &ref);
+    CHECK_EQ_U64(tr__arena_bytes_used(&own), 5000);
+    CHECK(!tr__arena_has_room(&own));
+    tr__arena_look(&own);
+    tr__arena_give(&own, &ref);
+    CHECK_EQ_U64(tr__arena_bytes_used(&own), 0);
+    CHECK_EQ_INT(tr__arena_block_apart(&own, 0, &ref), 0);
+    tr__arena_count(&own, &ref); /* nothing is nothing */
+    CHECK_EQ_U64(tr__arena_bytes_used(&own), 0);
+    tr__arena_done(&own);
+}

@@ -4,52 +4,24 @@
  */
 #include "tree_rig.h"
 
-#include <sched.h>
-#include <stddef.h>
-#include <sys/mount.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 /* ---- nobody escapes ---- */
 
-/* Every escape that the mode promises to find, after the leader has gone by itself. */
-static void check_escapes(tr_tree_mode mode)
-{
-    struct tree_rig rig;
-
-    tree_open(&rig, mode);
-    for (size_t index = 0; index < TREE_ESCAPES; index++) {
-        const struct tree_escape *escape = &tree_escapes[index];
-        if (mode == TR_TREE_GROUP && escape->leaves_group) {
-            continue;
-        }
-        tree_token(&rig);
-        tree_run(&rig, escape->shell, TR_PROCESS_LIFETIME_TASK);
-        CHECK_EQ_INT(tr__tree_mode(rig.spawn.tree), mode);
-        tree_await_ready(&rig, 1);
-        uint32_t swept = tree_finish(&rig);
-        if (swept == 0 || tree_find(rig.token) != 0) {
-            case_fail(__FILE__, __LINE__, "%s: %u swept, %u left", escape->name, swept,
-                      tree_find(rig.token));
-        }
-    }
-    CHECK_EQ_U64(tr__trees_swept(rig.trees) >= 3, true);
-    tree_close(&rig);
-}
-
 CASE(tree, nobody_escapes_a_leaf)
 {
-    check_escapes(TR_TREE_CGROUP);
+    tree_check_escapes(TR_TREE_CGROUP);
 }
 
 CASE(tree, nobody_escapes_the_sweep)
 {
-    check_escapes(TR_TREE_SWEEP);
+    tree_check_escapes(TR_TREE_SWEEP);
 }
 
 CASE(tree, group_finds_its_members)
 {
-    check_escapes(TR_TREE_GROUP);
+    tree_check_escapes(TR_TREE_GROUP);
 }
 
 /* A tree that forks as fast as it can is killed while it does. */
@@ -178,10 +150,39 @@ CASE(tree, leaf_is_used_again_and_counts_anew)
     uint64_t busy_ns = used_by(&rig, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done");
     uint64_t idle_ns = used_by(&rig, "true");
     CHECK(busy_ns > 0 && idle_ns < busy_ns);
+    int before = dup(0);
     for (unsigned round = 0; round < 5; round++) {
         (void)used_by(&rig, "true");
     }
+    int after = dup(0);
+    CHECK_EQ_INT(after, before + 1); /* no descriptor stays but those it had */
+    CHECK_EQ_INT(close(before), 0);
+    CHECK_EQ_INT(close(after), 0);
     CHECK_EQ_INT(leaves_in(&rig), 1);
+    tree_close(&rig);
+}
+
+CASE(tree, leaf_is_killed_without_a_descriptor_to_spare)
+{
+    struct tree_rig rig;
+    struct rlimit all;
+
+    tree_open(&rig, TR_TREE_CGROUP);
+    tree_run(&rig, "setsid sh -c 'printf r; exec sleep %s' & wait", TR_PROCESS_LIFETIME_TASK);
+    tree_await_ready(&rig, 1);
+    CHECK_EQ_INT(getrlimit(RLIMIT_NOFILE, &all), 0);
+    struct rlimit few = {64, all.rlim_max};
+    CHECK_EQ_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (dup(0) >= 0) {
+        /* until there is none */
+    }
+    CHECK_EQ_INT(errno, EMFILE);
+    tr__tree_kill(rig.spawn.tree);
+    CHECK_EQ_INT(setrlimit(RLIMIT_NOFILE, &all), 0);
+    while (tree_find(rig.token) > 0) {
+        (void)poll(NULL, 0, 1);
+    }
+    CHECK_EQ_INT(tree_finish(&rig), 0);
     tree_close(&rig);
 }
 

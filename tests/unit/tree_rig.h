@@ -122,14 +122,23 @@ static inline void tree_run(struct tree_rig *rig, const char *format, tr_process
     CHECK(rig->spawn.tree != NULL);
 }
 
+/* Until it can be read; a handler of the test's may come in between. */
+static inline void tree_await_fd(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+
+    while (poll(&one, 1, -1) < 0) {
+        CHECK_EQ_INT(errno, EINTR);
+    }
+}
+
 /* Reads until so many 'r' have come. */
 static inline void tree_await_ready(struct tree_rig *rig, unsigned wanted)
 {
     char byte;
 
     while (wanted > 0) {
-        struct pollfd one = {.fd = rig->spawn.output_fd, .events = POLLIN};
-        CHECK_EQ_INT(poll(&one, 1, -1), 1);
+        tree_await_fd(rig->spawn.output_fd);
         CHECK_EQ_INT(read(rig->spawn.output_fd, &byte, 1), 1);
         wanted -= byte == 'r';
     }
@@ -137,9 +146,7 @@ static inline void tree_await_ready(struct tree_rig *rig, unsigned wanted)
 
 static inline void tree_await_exit(struct tree_rig *rig)
 {
-    struct pollfd one = {.fd = rig->spawn.process_fd, .events = POLLIN};
-
-    CHECK_EQ_INT(poll(&one, 1, -1), 1);
+    tree_await_fd(rig->spawn.process_fd);
 }
 
 /* Collects the leader, leaving its pidfd open. */
@@ -185,6 +192,31 @@ static inline uint32_t tree_finish(struct tree_rig *rig)
     tr__tree_close(rig->spawn.tree);
     tree_close_fds(rig);
     return count;
+}
+
+/* Every escape that the mode promises to find, after the leader has gone by itself. */
+static inline void tree_check_escapes(tr_tree_mode mode)
+{
+    struct tree_rig rig;
+
+    tree_open(&rig, mode);
+    for (size_t index = 0; index < TREE_ESCAPES; index++) {
+        const struct tree_escape *escape = &tree_escapes[index];
+        if (mode == TR_TREE_GROUP && escape->leaves_group) {
+            continue;
+        }
+        tree_token(&rig);
+        tree_run(&rig, escape->shell, TR_PROCESS_LIFETIME_TASK);
+        CHECK_EQ_INT(tr__tree_mode(rig.spawn.tree), mode);
+        tree_await_ready(&rig, 1);
+        uint32_t swept = tree_finish(&rig);
+        if (swept == 0 || tree_find(rig.token) != 0) {
+            case_fail(__FILE__, __LINE__, "%s: %u swept, %u left", escape->name, swept,
+                      tree_find(rig.token));
+        }
+    }
+    CHECK_EQ_U64(tr__trees_swept(rig.trees) >= 3, true);
+    tree_close(&rig);
 }
 
 #endif

@@ -1,0 +1,124 @@
+/*
+ * The contract's section 7, what approval.c and approval_wait.c leave open: the time in the queue
+ * after an approval, and the bytes that requests hold.
+ */
+#include "support/host.h"
+
+static tr_permit ask_once(void *context, const tr_request *request, unsigned approvals,
+                          tr_permit_answer *answer)
+{
+    (void)context;
+    (void)request;
+    (void)answer;
+    return approvals == 0 && request->input.size > 0 ? TR_PERMIT_ASK : TR_PERMIT_ALLOW;
+}
+
+/* The queue timeout counts from the approval, however long somebody has thought before; and it does
+ * count, each time: whoever keeps the time may look at the very moment of the approval. */
+CASE_TIMEOUT(contract_approval, queue_timeout_counts_from_the_approval, 120)
+{
+    enum {
+        ROUNDS = 500
+    };
+    struct rig rig;
+    struct gate gate;
+    tr_config config = TR_CONFIG_INIT;
+    config.permit = ask_once;
+    config.workers = 1;
+    config.substitutes_max = 1;
+    config.slice_ns = TR_FOREVER;
+    gate_init(&gate);
+    rig_open(&rig, RIG_THREADED, &config);
+    tr_task_id blocker = rig_launch(&rig, rig.gate, &gate, TR_ROUTE_BACKGROUND);
+    gate_await_entered(&gate, 1);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        tr_request request = TR_REQUEST_INIT(rig.turn, rig.nothing);
+        request.input = rig_bytes("ask");
+        request.options.queue_timeout_ns = TR_MILLISECOND;
+        tr_task_id task = rig_launch_request(&rig, &request).task;
+        tr_batch *batch = rig_turn_take(&rig, rig.turn);
+        CHECK_EQ_INT(batch->items[0].type, TR_ITEM_APPROVAL);
+        uint64_t asked_ns = batch->items[0].ended_ns;
+        tr_batch_release(batch);
+        if (round < 5) { /* longer than the time in the queue: it has not begun */
+            CHECK_EQ_INT(tr_turn_wait(rig.manager, rig.turn, NULL, 3 * TR_MILLISECOND, 1, &batch),
+                         TR_ETIMEDOUT);
+            asked_ns += 3 * TR_MILLISECOND;
+        }
+        CHECK_EQ_INT(tr_task_approve(rig.manager, task), 0);
+        batch = rig_turn_take(&rig, rig.turn);
+        CHECK(batch->items[0].ended_ns - asked_ns >= TR_MILLISECOND);
+        CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_NOT_STARTED | TR_ITEM_TURN_IDLE);
+        rig_check_release(batch, task, TR_OUTCOME_TIMED_OUT);
+    }
+    gate_open(&gate);
+    rig_check_release(rig_loop_take(&rig, rig.session), blocker, TR_OUTCOME_COMPLETED);
+    rig_close(&rig);
+    gate_done(&gate);
+}
+
+static tr_permit ask_always(void *context, const tr_request *request, unsigned approvals,
+                            tr_permit_answer *answer)
+{
+    (void)context;
+    (void)request;
+    (void)approvals;
+    (void)answer;
+    return TR_PERMIT_ASK;
+}
+
+enum {
+    INPUT_BYTES = 100 * 1024,
+    ROOM_BYTES = 1024 * 1024,
+};
+
+/* A request is a copy of its call, and there may be many of one call: they count as held bytes, so
+ * that launches are refused when there are too many, and taking them makes room. */
+static void requests_are_bounded(enum rig_mode mode)
+{
+    static char input[INPUT_BYTES];
+    struct rig rig;
+    tr_config config = TR_CONFIG_INIT;
+    config.permit = ask_always;
+    config.bytes_max = ROOM_BYTES;
+    rig_open(&rig, mode, &config);
+    tr_request request = TR_REQUEST_INIT(rig.turn, rig.nothing);
+    tr_launched launched;
+    request.input = (tr_bytes){input, sizeof input};
+    tr_task_id task = rig_launch_request(&rig, &request).task;
+    CHECK(rig_stats(&rig).bytes_used >= UINT64_C(2) * INPUT_BYTES);
+    unsigned given = 0;
+    while (rig_stats(&rig).bytes_used < ROOM_BYTES) {
+        CHECK_EQ_INT(tr_task_approve(rig.manager, task), 0);
+        given++;
+        CHECK(given <= ROOM_BYTES / INPUT_BYTES);
+    }
+    CHECK_EQ_INT(tr_launch(rig.manager, &request, &launched), TR_EAGAIN);
+    CHECK_EQ_INT(tr_task_approve(rig.manager, task), 0); /* what was accepted goes on */
+    given++;
+    for (unsigned at = 0; at <= given; at++) {
+        tr_batch *batch = rig_turn_take(&rig, rig.turn);
+        CHECK_EQ_INT(batch->items[0].type, TR_ITEM_APPROVAL);
+        CHECK_EQ_INT(batch->items[0].approvals, at);
+        CHECK_EQ_U64(batch->items[0].input.size, INPUT_BYTES);
+        tr_batch_release(batch);
+    }
+    CHECK(rig_stats(&rig).bytes_used < UINT64_C(2) * INPUT_BYTES);
+    tr_task_id second = rig_launch_request(&rig, &request).task;
+    tr_batch_release(rig_turn_take(&rig, rig.turn));
+    CHECK_EQ_INT(tr_task_deny(rig.manager, task, NULL), 0);
+    rig_check_release(rig_turn_take(&rig, rig.turn), task, TR_OUTCOME_DENIED);
+    CHECK_EQ_INT(tr_task_cancel(rig.manager, second, NULL), 0);
+    rig_check_release(rig_turn_take(&rig, rig.turn), second, TR_OUTCOME_CANCELLED);
+    rig_close(&rig); /* looks whether a byte is left */
+}
+
+CASE_TIMEOUT(contract_approval, requests_are_bounded_threaded, RIG_TIMEOUT_SECONDS)
+{
+    requests_are_bounded(RIG_THREADED);
+}
+
+CASE_TIMEOUT(contract_approval, requests_are_bounded_inline, RIG_TIMEOUT_SECONDS)
+{
+    requests_are_bounded(RIG_INLINE);
+}
