@@ -3,8 +3,9 @@
  *
  * Owner: any thread, about itself. Called by engine; calls sched_setattr(2).
  *
- * Invariant: policy and nice value stay as they are; a thread that is not SCHED_OTHER or SCHED_BATCH
- * (the host's own choice, inherited) is left alone, as is one on a kernel without slices.
+ * Invariant: policy and nice value stay as they are; a thread that is neither SCHED_OTHER nor
+ * SCHED_BATCH (the host's own choice, inherited) is left alone, as is one on a kernel without
+ * slices.
  *
  * Complexity: two system calls, once per thread.
  *

@@ -120,10 +120,6 @@ int cli_arguments_read(int argument_count, char **arguments, struct cli_argument
                 arguments[optind + 1]);
         return CLI_EXIT_USAGE;
     }
-    if (ret_arguments->group_only && ret_arguments->subreaper) {
-        cli_say("--cgroup none leaves process groups alone and excludes --subreaper");
-        return CLI_EXIT_USAGE;
-    }
     if (argument_count > optind && strcmp(arguments[optind], "-") != 0)
         ret_arguments->file = arguments[optind];
     return CLI_EXIT_OK;

@@ -15,7 +15,9 @@
  *     (seq_cst), then looks at `closed`. One sees the other, so nothing stays in the inbox of a
  *     closed turn. The late discarder checks the home's id under the lane's lock, since the home
  *     may be another by then. Items in a drain queue are sorted out by its consumer (batch.c).
- *  4. Result memory and reason are freed when the host's hold goes; what the function may still
+ *  4. DETACHED and requests are pushed while PUBLISHING keeps the task from ending: nothing of a
+ *     task comes after its resolution.
+ *  5. Result memory and reason are freed when the host's hold goes; what the function may still
  *     read (input) or has left (attachment, hooks) when the last hold goes.
  *
  * Complexity: O(1), one exchange on the channel, no lock, no allocation but for a reason text.
@@ -105,11 +107,17 @@ static struct way way_of(struct tr__completion *completion, struct tr__turn *tur
     return way;
 }
 
-static void push(struct tr__completion *completion, struct tr__tally tally, struct tr__item *item,
-                 const struct way *way)
+static void deliver(struct tr__item *item, const struct way *way)
 {
     item->channel = way->channel;
     tr__inbox_push(way->out, &item->node);
+}
+
+/* After the delivery, without PUBLISHING: it may take the lane's lock, whose holder may be waiting
+ * for that. */
+static void look_back(struct tr__completion *completion, struct tr__tally tally,
+                      const struct way *way)
+{
     if (way->out != way->own || tr__load_seq_cst(way->closed) == 0) { /* invariant 3 */
         return;
     }
@@ -156,7 +164,8 @@ void tr__settle(struct tr__completion *completion, struct tr__tally tally, struc
     tr__tally_add(tally, (enum tr__count)tr__word_outcome(word), 1);
     if ((word & TR__TASK_INLINE) == 0) {
         struct way way = way_of(completion, task->turn, word, false);
-        push(completion, tally, &task->done, &way);
+        deliver(&task->done, &way);
+        look_back(completion, tally, &way);
     }
     tr__tally_add(tally, TR__COUNT_SETTLED, 1);
     if (request) {
@@ -174,21 +183,37 @@ void tr__settle_detached(struct tr__completion *completion, struct tr__tally tal
     struct tr__cold *cold = tr__registry_cold(&completion->registry, task);
     cold->detached.type = TR_ITEM_DETACHED;
     cold->detached_ns = now_ns;
-    if ((step.word & TR__TASK_PUBLISHING) != 0) {
+    bool publishing = (step.word & TR__TASK_PUBLISHING) != 0;
+    if (publishing && tr__events_wanted(&completion->events)) {
         tr__describe_event(completion, task, step.word, TR_EVENT_DETACHED, now_ns, 0, 0);
-        tr__task_published(task);
     }
     tr__tally_add(tally, TR__COUNT_DETACHED, 1);
     struct way way = way_of(completion, task->turn, step.word, true);
-    push(completion, tally, &cold->detached, &way);
+    deliver(&cold->detached, &way);
+    if (publishing) {
+        tr__task_published(task); /* the item's hold may be gone already: the last touch */
+    }
+    look_back(completion, tally, &way);
 }
 
-void tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
-                         struct tr__turn *turn, uint64_t word)
+bool tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
+                         struct tr__task *task)
 {
+    if (!tr__task_publish(task, approval->task)) {
+        return false;
+    }
+    uint64_t word = tr__task_word(task);
+    struct way way = way_of(completion, task->turn, word, false);
     approval->item.type = TR_ITEM_APPROVAL;
-    struct way way = way_of(completion, turn, word, false);
-    push(completion, tr__completion_shared(completion), &approval->item, &way);
+    approval->kind = tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
+    if (tr__events_wanted(&completion->events)) {
+        tr__describe_event(completion, task, word, TR_EVENT_INPUT_REQUIRED, approval->asked_ns, 0,
+                           0);
+    }
+    deliver(&approval->item, &way);
+    tr__task_published(task);
+    look_back(completion, tr__completion_shared(completion), &way);
+    return true;
 }
 
 static void free_result(struct tr__completion *completion, struct tr__task *task)
@@ -367,11 +392,15 @@ static bool forward(struct tr__completion *completion, struct tr__approval *appr
         !tr__settle_is_pending(completion, approval)) {
         return false;
     }
-    bool manual =
-        (tr__task_word(tr__registry_task(registry, approval->task)) & TR__TASK_MANUAL) != 0;
+    struct tr__task *task = tr__registry_task(registry, approval->task);
+    if (!tr__task_publish(task, approval->task)) {
+        return false; /* it has just ended */
+    }
+    bool manual = (tr__task_word(task) & TR__TASK_MANUAL) != 0;
     approval->kind = TR_KIND_BACKGROUND;
     approval->item.channel = manual ? TR_CHANNEL_READY : TR_CHANNEL_LOOP;
     tr__inbox_push(manual ? session->ready_out : session->loop_out, &approval->item.node);
+    tr__task_published(task);
     return true;
 }
 

@@ -45,14 +45,16 @@ void tr__settle_drop_approval(struct tr__completion *completion, struct tr__appr
 void tr__settle(struct tr__completion *completion, struct tr__tally tally, struct tr__task *task,
                 struct tr__step step, const struct tr__ending *ending);
 
-/* Whoever won a detach: pushes the DETACHED item to the turn, with its event. */
+/* Whoever won a detach: pushes the DETACHED item to the turn, with its event, and clears
+ * PUBLISHING, which a host's detach always has: no resolution comes before the item. */
 void tr__settle_detached(struct tr__completion *completion, struct tr__tally tally,
                          struct tr__task *task, struct tr__step step, uint64_t now_ns);
 
 /* Whoever asked, with a hold on the task: pushes an approval request on the channel of the task's
- * kind and delivery. The block is the channel's. */
-void tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
-                         struct tr__turn *turn, uint64_t word);
+ * kind and delivery, with its event. True: the block is the channel's. False: the task has ended,
+ * nothing is asked any more. */
+bool tr__settle_approval(struct tr__completion *completion, struct tr__approval *approval,
+                         struct tr__task *task);
 
 /* Gives one hold up; frees what the task owns and recycles the slot if it was the last. */
 void tr__settle_drop(struct tr__completion *completion, struct tr__task *task, uint64_t hold);

@@ -58,6 +58,7 @@
  * Event order. With readers, a transition that publishes an event also sets PUBLISHING; the next
  * one that could publish, had it readers or not, waits until it is cleared. So events of one task
  * are in the order of its transitions, and PUBLISHING in a step's word is the caller's to clear.
+ * A detach has it in any case, until its item is delivered: before the resolution.
  * Whoever ends an inline call on another thread sets it in any case: the launching thread hands the
  * record out, and waits until the ender has done with it.
  */
@@ -225,8 +226,8 @@ struct tr__step tr__task_set_continue(struct tr__task *task, tr_task_id id, bool
 /* The function's thread, after it has put something into the cold record: sets COLD. Returns the
  * word before: without CANCEL, in a live state, every later end or cancel sees it. */
 uint64_t tr__task_use_cold(struct tr__task *task);
-/* Takes PUBLISHING for an event that is no transition (PROGRESS, OUTPUT, INPUT_REQUIRED); false if
- * the task has ended or the id is stale. */
+/* Takes PUBLISHING for an event that is no transition (PROGRESS, OUTPUT, INPUT_REQUIRED) or an item
+ * that must come before the resolution; false if the task has ended or the id is stale. */
 bool tr__task_publish(struct tr__task *task, tr_task_id id);
 /* The event of the last transition is published: lets the next one go. */
 void tr__task_published(struct tr__task *task);

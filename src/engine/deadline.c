@@ -121,7 +121,7 @@ void tr__deadline_act(struct tr__deadline *deadline, uint64_t word, uint64_t now
     uint64_t end_at = earlier(timeout_at, expire_at);
     if (now >= deadline->detach_at_ns && deadline->detach_at_ns <= end_at) {
         deadline->detach_at_ns = TR_FOREVER;
-        struct tr__step step = tr__task_detach(task, deadline->id, tr__engine_wanted(engine));
+        struct tr__step step = tr__task_detach(task, deadline->id, true);
         if (step.action == TR__ACTION_DETACHED) {
             tr__engine_detached(engine, task, step);
         }

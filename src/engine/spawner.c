@@ -2,7 +2,7 @@
  * spawner.c: the spawning threads, their queues, and the descriptors of a child.
  *
  * Owner: open and close belong to whoever embeds the spawner; post and reaped to any thread.
- * Called by tools through host; calls spawner_plan, spawner_child, parts/inbox.
+ * Called by tools through host; calls spawner_plan, spawner_clone, tree, parts/inbox.
  *
  *  1. A thread serves its own inbox in order. With several, a request goes to one that sleeps,
  *     else to the next in turn.

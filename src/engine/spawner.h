@@ -4,7 +4,8 @@
  * tables.
  *
  * The child leads a session and process group of its own, has default signal dispositions and an
- * empty signal mask, no descriptors but 0, 1 and 2, and dies (SIGKILL) with the host.
+ * empty signal mask, no descriptors but 0, 1 and 2, and dies (SIGKILL) with the host unless it is a
+ * daemon. What it starts is held together by its tree (tree.h), made before it.
  */
 #ifndef TR__ENGINE_SPAWNER_H
 #define TR__ENGINE_SPAWNER_H

@@ -17,8 +17,8 @@
  *     leader: what that has started is held by its tree alone.
  *  5. Limits come last: they must not hinder what comes before.
  *
- * Cost: 80 system calls, 62 of them to reset signals (there is no one call that resets ignored
- * ones too), together some 10 us of the 300 that an exec costs.
+ * Cost: some 75 system calls, 62 of them to reset signals (no one call resets ignored ones too);
+ * posix_spawn makes as many.
  * Rejected: close-on-exec for each descriptor (thousands of calls).
  */
 #include "engine/spawner_plan.h"

@@ -14,7 +14,7 @@
  *  4. A leaf may hold directories that its programs have made: removing goes down as far as there
  *     are any, without recursion.
  *
- * Cost: opening some 0.3 ms, most of it for trying out the subtree and making the directory.
+ * Cost: opening 0.5 ms, most of it for trying out the subtree and making the directory.
  * Rejected: recognising dead hosts by process id alone (a container shares the subtree, but not the
  * ids); one directory for all managers (the end of one would have to tell its leaves from others').
  */

@@ -24,8 +24,8 @@
  *
  *  4. A zombie is nobody: where init does not collect, they stay for ever, in their groups too.
  *
- * Cost: one system call per process of the machine and round, some 0.1 ms for 100 of them; nested,
- * three. Rejected: walking down from our own children (misses what a subreaper in between has).
+ * Cost: one system call per process of the machine and round, 0.15 ms for 130; nested, four.
+ * Rejected: walking down from our own children (misses what a subreaper in between has).
  */
 #include "engine/tree_parts.h"
 

@@ -18,7 +18,6 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "completion/describe.h"
 
 tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsigned approvals,
                            tr_permit_answer *answer)
@@ -76,23 +75,15 @@ void tr__approval_push(tr_manager *manager, struct tr__task *task, struct tr__ap
     approval->turn = turn->id;
     approval->session = turn->session->id;
     approval->tool = task->tool;
-    approval->kind = tr__word_is_background(word) ? TR_KIND_BACKGROUND : TR_KIND_FOREGROUND;
     approval->asked_ns = now;
     approval->accepted_ns = task->accepted_ns;
     approval->user = task->user;
     approval->session_user = turn->session->user;
     bool expires = expire_ns != 0 || approval->approvals > 0;
-    if (!tr__word_is_live(word)) {
-        /* Nothing is asked any more; its resolution is on its way. */
+    if (!tr__settle_approval(manager->completion, approval, task)) {
         tr__settle_drop_approval(manager->completion, approval);
         return;
     }
-    if (tr__engine_wanted(engine) && tr__task_publish(task, approval->task)) {
-        tr__describe_event(manager->completion, task, tr__task_word(task), TR_EVENT_INPUT_REQUIRED,
-                           now, 0, 0);
-        tr__task_published(task);
-    }
-    tr__settle_approval(manager->completion, approval, turn, word);
     if (expires) { /* after the push: the denial comes behind it. Also ends an earlier expiry */
         tr__deadline_expire(engine, task,
                             expire_ns != 0 ? tr__clock_after(now, expire_ns) : TR_FOREVER);

@@ -60,7 +60,7 @@ int tr_task_detach(tr_manager *manager, tr_task_id id)
     if (task == NULL) {
         return TR_ENOENT;
     }
-    struct tr__step step = tr__task_detach(task, id, tr__engine_wanted(&manager->engine));
+    struct tr__step step = tr__task_detach(task, id, true);
     if (step.action == TR__ACTION_DETACHED) {
         tr__engine_detached(&manager->engine, task, step);
     }
@@ -143,6 +143,9 @@ int tr_task_set_continue(tr_manager *manager, tr_task_id id, tr_continue continu
 
 char *tr_task_text(tr_task_id task, char text[TR_TASK_TEXT_BYTES])
 {
+    if (text == NULL) {
+        return NULL;
+    }
     uint64_t number = task & ((UINT64_C(1) << NUMBER_BITS) - 1);
     number -=
         UINT64_C(1) << TR__INDEX_BITS; /* generations begin at 1: the first tasks are task-1 … */

@@ -25,52 +25,66 @@
 #include "engine/call.h"
 #include "engine/engine.h"
 
+/* What is asked of no call at all. */
+static const tr_bytes nothing = {NULL, 0};
+
 tr_bytes tr_call_input(const tr_call *call)
 {
+    if (call == NULL) {
+        return nothing;
+    }
     const struct tr__task *task = call->task;
     return (tr_bytes){task->input, task->input_size};
 }
 
 tr_bytes tr_call_call_id(const tr_call *call)
 {
+    if (call == NULL) {
+        return nothing;
+    }
     const struct tr__task *task = call->task;
     return (tr_bytes){task->in, task->call_id_size};
 }
 
 tr_bytes tr_call_metadata(const tr_call *call)
 {
-    const struct tr__task *task = call->task;
-    if (task->metadata_size == 0) {
-        return (tr_bytes){NULL, 0};
+    if (call == NULL || call->task->metadata_size == 0) {
+        return nothing;
     }
+    const struct tr__task *task = call->task;
     return (tr_bytes){task->in + task->call_id_size, task->metadata_size};
 }
 
 void tr_call_snapshot(const tr_call *call, tr_snapshot *ret_snapshot)
 {
+    if (ret_snapshot == NULL) {
+        return;
+    }
     memset(ret_snapshot, 0, sizeof *ret_snapshot); /* of the byte arrays only a part is filled */
-    tr__describe(call->engine->completion, call->task, tr__task_word(call->task), ret_snapshot);
+    if (call != NULL) {
+        tr__describe(call->engine->completion, call->task, tr__task_word(call->task), ret_snapshot);
+    }
 }
 
 tr_task_id tr_call_task(const tr_call *call)
 {
-    return call->id;
+    return call == NULL ? 0 : call->id;
 }
 
 void *tr_call_user(const tr_call *call)
 {
-    return call->task->user;
+    return call == NULL ? NULL : call->task->user;
 }
 
 size_t tr_call_output_bytes_max(const tr_call *call)
 {
-    uint64_t bytes = tr__call_output_bytes_max(call);
+    uint64_t bytes = call == NULL ? 0 : tr__call_output_bytes_max(call);
     return bytes > 0 ? (size_t)bytes : 1;
 }
 
 bool tr_call_is_cancelled(const tr_call *call)
 {
-    return tr__call_is_cancelled(call);
+    return call != NULL && tr__call_is_cancelled(call);
 }
 
 int tr_call_on_cancel(tr_call *call, tr_cancel_function function, void *context,
@@ -92,17 +106,21 @@ int tr_call_off_cancel(tr_call *call, tr_cancel_function function, void *context
 
 void tr_call_progress(tr_call *call, uint64_t current, uint64_t total)
 {
-    tr__call_active(call, TR_EVENT_PROGRESS, current, total);
+    if (call != NULL) {
+        tr__call_active(call, TR_EVENT_PROGRESS, current, total);
+    }
 }
 
 void tr_call_output(tr_call *call, uint64_t bytes)
 {
-    tr__call_active(call, TR_EVENT_OUTPUT, bytes, 0);
+    if (call != NULL) {
+        tr__call_active(call, TR_EVENT_OUTPUT, bytes, 0);
+    }
 }
 
 uint64_t tr_call_cancel_grace(const tr_call *call)
 {
-    return tr__call_cancel_grace_ns(call);
+    return call == NULL ? 0 : tr__call_cancel_grace_ns(call);
 }
 
 static struct tr__arena *arena_of(tr_call *call)
@@ -218,7 +236,7 @@ int tr_result_give(tr_call *call, void *data, size_t size, tr_release_function r
 
 tr_deferred tr_call_defer(const tr_call *call)
 {
-    return (tr_deferred){tr__call_manager(call), call->id};
+    return call == NULL ? (tr_deferred){NULL, 0} : (tr_deferred){tr__call_manager(call), call->id};
 }
 
 int tr_finish(tr_deferred deferred, int status, const void *data, size_t size)

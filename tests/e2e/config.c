@@ -102,7 +102,7 @@ CASE(config, configuration_that_is_nonsense)
     CHECK_EQ_INT(tr_manager_open(&good, NULL), TR_EINVAL);
     CHECK_EQ_INT(tr_manager_open(NULL, NULL), TR_EINVAL);
     tr_config config = TR_CONFIG_INIT;
-    config.flags = 2;
+    config.flags = 8;
     check_refused(&config, "flag");
     tr_config reserved = TR_CONFIG_INIT;
     reserved.reserved = 1;

@@ -64,3 +64,29 @@ THREADED(contract_events, a_listing_makes_up_for_a_gap)
     tr_reader_close(reader);
     rig_close(&own);
 }
+
+/* CONTINUE_REQUESTED comes when its loop update is there: who reacts to it finds the update. */
+BOTH(contract_events, continue_requested_finds_its_update)
+{
+    enum {
+        ROUNDS = 300
+    };
+    tr_reader *reader = NULL;
+    tr_reader_options wanted = TR_READER_OPTIONS_INIT;
+    wanted.types = 1u << TR_EVENT_CONTINUE_REQUESTED;
+    CHECK_EQ_INT(tr_reader_open(rig->manager, &wanted, &reader), 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        tr_event event;
+        tr_request request = TR_REQUEST_INIT(rig->turn, rig->nothing);
+        request.options.route = TR_ROUTE_BACKGROUND;
+        request.options.continuation = TR_CONTINUE_REQUEST;
+        tr_task_id task = rig_launch_request(rig, &request).task;
+        CHECK_EQ_INT(tr_reader_read(reader, &event, 1, RIG_PATIENCE_NS), 1);
+        CHECK_EQ_U64(event.snapshot.task, task);
+        tr_batch *batch = NULL;
+        CHECK_EQ_INT(tr_loop_take(rig->manager, rig->session, 0, 1, &batch), 1);
+        CHECK_EQ_U64(batch->items[0].flags & TR_ITEM_CONTINUE, TR_ITEM_CONTINUE);
+        rig_check_release(batch, task, TR_OUTCOME_COMPLETED);
+    }
+    tr_reader_close(reader);
+}

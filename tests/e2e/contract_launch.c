@@ -50,8 +50,8 @@ static void open_witnessed(struct rig *rig, enum rig_mode mode, struct witness *
     rig_open(rig, mode, &config);
 }
 
-static void check_refused(struct rig *rig, const struct witness *witness,
-                          const tr_request *request, int error)
+static void check_refused(struct rig *rig, const struct witness *witness, const tr_request *request,
+                          int error)
 {
     tr_launched launched;
     unsigned permits = witness->permits;

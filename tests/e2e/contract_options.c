@@ -129,10 +129,10 @@ static void set_total(tr_options *options, uint64_t value)
 #define LONG (3600 * TR_SECOND)
 
 static const struct levels timeouts[] = {
-    {0, 0, SHORT, SHORT},          {0, SHORT, 0, SHORT},     {SHORT, 0, 0, SHORT},
-    {0, SHORT, LONG, SHORT},       {SHORT, LONG, 0, SHORT},  {SHORT, TR_FOREVER, LONG, SHORT},
-    {0, 0, LONG, LONG},            {0, LONG, SHORT, LONG},   {LONG, SHORT, SHORT, LONG},
-    {TR_FOREVER, 0, SHORT, LONG},  {0, TR_FOREVER, SHORT, LONG},
+    {0, 0, SHORT, SHORT},         {0, SHORT, 0, SHORT},         {SHORT, 0, 0, SHORT},
+    {0, SHORT, LONG, SHORT},      {SHORT, LONG, 0, SHORT},      {SHORT, TR_FOREVER, LONG, SHORT},
+    {0, 0, LONG, LONG},           {0, LONG, SHORT, LONG},       {LONG, SHORT, SHORT, LONG},
+    {TR_FOREVER, 0, SHORT, LONG}, {0, TR_FOREVER, SHORT, LONG},
 };
 
 /* One whose short time decides is timed out; the others outlive one that is launched after them

@@ -111,8 +111,7 @@ THREADED(contract_process, every_stop_keeps_the_output)
             tr_reader_close(reader);
             rig_shut(rig, 0);
         }
-        tr_batch *batch =
-            behind ? rig_loop_take(rig, rig->session) : rig_turn_take(rig, rig->turn);
+        tr_batch *batch = behind ? rig_loop_take(rig, rig->session) : rig_turn_take(rig, rig->turn);
         CHECK(rig_bytes_are(batch->items[0].result, "partial"));
         CHECK_EQ_INT(batch->items[0].code, TR_ECANCELED);
         CHECK(batch->items[0].reason[0] != '\0');

@@ -97,6 +97,7 @@ static int run_busy(tr_call *call, void *context)
 
 THREADED(contract_race, interrupt_spares_what_was_detached_while_it_reports)
 {
+    static bool ends[ROUNDS / 10]; /* one each: an abandoned function may look a moment longer */
     struct duel duel;
     pthread_t thread;
     tr_reader *reader = NULL;
@@ -106,11 +107,10 @@ THREADED(contract_race, interrupt_spares_what_was_detached_while_it_reports)
     tr_tool_id tool = rig_tool(rig, "busy", run_busy, NULL);
     duel_open(&duel, rig, &thread);
     for (unsigned round = 0; round < ROUNDS / 10; round++) {
-        bool end = false;
-        duel.task = rig_launch(rig, tool, &end, TR_ROUTE_FOREGROUND);
+        duel.task = rig_launch(rig, tool, &ends[round], TR_ROUTE_FOREGROUND);
         rig_await_state(rig, duel.task, TR_STATE_RUNNING);
         bool detached = fight(rig, &duel);
-        __atomic_store_n(&end, true, __ATOMIC_RELEASE);
+        __atomic_store_n(&ends[round], true, __ATOMIC_RELEASE);
         if (detached) {
             rig_check_release(rig_loop_take(rig, rig->session), duel.task, TR_OUTCOME_COMPLETED);
         }

@@ -206,7 +206,7 @@ static void leave_one(struct host *host, struct tree_rig *rig, tr_process_lifeti
     CHECK_EQ_INT(job.result.swept, 0);
     CHECK(!job.result.held_open);
     tr_process_result_done(&job.result);
-    CHECK_EQ_INT(tree_find(rig->token), 1);
+    WAIT_UNTIL(tree_find(rig->token) == 1, PATIENCE_SECONDS);
 }
 
 static uint32_t kept_by(struct host *host)
@@ -230,7 +230,7 @@ static void check_lifetimes(tr_tree_mode mode)
     CHECK_EQ_INT(tr_session_close(host.manager, host.session, 0), 0);
     CHECK_EQ_INT(kept_by(&host), 1);
     WAIT_UNTIL(tree_find(session.token) == 0, PATIENCE_SECONDS);
-    CHECK_EQ_INT(tree_find(manager.token), 1);
+    WAIT_UNTIL(tree_find(manager.token) == 1, PATIENCE_SECONDS);
     CHECK_EQ_INT(tr_manager_close(host.manager, TR_FOREVER), 0);
     CHECK_EQ_INT(tree_find(manager.token), 0); /* at once */
     CHECK_EQ_INT(kept_by(&host), 0);

@@ -293,9 +293,13 @@ CASE(batch, a_queue_drops_what_belongs_to_closed_homes)
 static struct tr__approval *ask(struct by_hand one)
 {
     static const char bytes[] = "id-1meta{\"x\":1}";
-    struct tr__approval *approval = tr__memory_take_zero(sizeof *approval + sizeof bytes);
+    struct tr__arena_ref block;
+    size_t size = sizeof(struct tr__approval) + sizeof bytes;
     struct tr__turn *turn = one.task->turn;
-    CHECK(approval != NULL);
+    CHECK_EQ_INT(tr__arena_block(&shop.completion.arena, size, &block), 0);
+    struct tr__approval *approval = block.data;
+    memset(approval, 0, size);
+    approval->block = block;
     approval->task = one.id;
     approval->turn = turn->id;
     approval->session = turn->session->id;
@@ -310,7 +314,7 @@ static struct tr__approval *ask(struct by_hand one)
     memcpy(approval->reason, "dangerous", 10);
     memcpy(approval->summary, "rm -rf", 7);
     memcpy(approval->bytes, bytes, sizeof bytes);
-    tr__settle_approval(&shop.completion, approval, turn, tr__task_word(one.task));
+    CHECK(tr__settle_approval(&shop.completion, approval, one.task));
     return approval;
 }
 

@@ -238,7 +238,7 @@ CASE(spawner_spec, want_of_descriptors_leaves_nothing_behind)
 
     tree_open(&rig, TR_TREE_CGROUP);
     tree_run(&rig, "true", TR_PROCESS_LIFETIME_TASK);
-    (void)tree_finish(&rig); /* its leaf is hot now: it keeps what it needs */
+    (void)tree_finish(&rig);          /* its leaf is hot now: it keeps what it needs */
     for (int fd = 0; fd < 64; fd++) { /* fills the gaps: the limit is on the number */
         highest = dup(0);
         CHECK(highest >= 0);
