@@ -12,7 +12,8 @@ TR_BEGIN_DECLS
 
 /** What an item is. @since 0.1 */
 typedef enum tr_item_type {
-    TR_ITEM_RESOLUTION = 1, /**< the outcome of a task: the one and only */
+    TR_ITEM_RESOLUTION = 1, /**< the outcome of a task: the one and only, and its last item: the
+                                 other kinds come before it, whatever their channels */
     TR_ITEM_DETACHED = 2,   /**< a task of this turn has become background; it is not waited for */
     TR_ITEM_APPROVAL = 3,   /**< a task asks for tr_task_approve or tr_task_deny */
 } tr_item_type;

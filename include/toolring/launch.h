@@ -18,11 +18,12 @@ typedef struct tr_request {
     uint32_t reserved;     /**< must be 0 */
     const char *tool_name; /**< the tool's name, used when `tool` is 0 */
     tr_bytes call_id;      /**< the host's id, to TR_CALL_ID_BYTES_MAX; copied */
-    tr_bytes metadata;     /**< the host's own, to TR_METADATA_BYTES_MAX; copied */
-    tr_bytes input; /**< the tool's input, to the manager's `input_bytes_max`; copied, or … */
+    tr_bytes metadata; /**< the host's own, to TR_METADATA_BYTES_MAX; copied; empty: the tool's */
+    tr_bytes input;    /**< the tool's input, to the manager's `input_bytes_max`; copied, or … */
     tr_release_function input_release; /**< … borrowed until this is called, if it is set */
     void *input_context;               /**< passed to `input_release` */
-    void *user; /**< the host's pointer, handed back with everything about the task */
+    void *user; /**< the host's pointer, handed back with everything about the task; NULL: the
+                     tool's */
     uint64_t admit_timeout_ns; /**< how long to wait for room; 0: refuse with TR_EAGAIN at once */
     tr_options options;        /**< wins over the routing callback's and the tool's */
 } tr_request;

@@ -209,12 +209,15 @@ typedef struct tr_tool {
     uint32_t flags;            /**< TR_TOOL_AWAITING or 0 */
     uint32_t reserved;         /**< must be 0 */
     tr_options options;        /**< defaults of its calls */
+    tr_bytes metadata;         /**< of calls that bring none, to TR_METADATA_BYTES_MAX; copied */
+    void *user;                /**< of calls that bring none (NULL) */
 } tr_tool;
 
 /** Fills a tr_tool with a name and a function. @since 0.1 */
 #define TR_TOOL_INIT(tool_name, tool_function)                                                     \
     {                                                                                              \
-        sizeof(tr_tool), (tool_name), (tool_function), NULL, 0, 0, TR_OPTIONS_INIT                 \
+        sizeof(tr_tool), (tool_name), (tool_function), NULL, 0, 0, TR_OPTIONS_INIT, {NULL, 0},     \
+            NULL                                                                                   \
     }
 
 /**

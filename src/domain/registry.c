@@ -8,7 +8,7 @@
  *  1. A task's lane never changes while it is in use; its turn's slot outlives it.
  *  2. tasks_used of all lanes together <= tasks_max: slots are the reservation that admission
  *     makes.
- *  3. Lock order: never two lanes at once.
+ *  3. Lock order: never two lanes at once, but by trying the second.
  *  4. A released task is on its lane's `returned` stack until that lane reclaims; until then it
  *     still counts in its turn's `tasks`.
  *  5. A free slot is in some lane at every moment that lane's lock is free: it moves to another
@@ -35,6 +35,9 @@
 
 /* Slots moved to another lane at a time. */
 #define MOVE_MAX TR__SLOTS_CHUNK
+/* A lane with so many used slots at hand lends some rather than that fresh ones are touched: so
+ * memory follows what all lanes together had at most, not what each of them had. */
+#define LEND_MIN (2 * MOVE_MAX)
 
 /* Of each lane's slots, those at hand that are known without being touched: 64 KiB of address space
  * a lane, committed as deep as it is used. */
@@ -158,28 +161,6 @@ void tr__registry_reclaim(struct tr__registry *registry, struct tr__lane *lane)
     (void)tr__slots_reclaim(&registry->tasks, &lane->tasks, account, lane);
 }
 
-struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr__lane *lane)
-{
-    char *ahead = (char *)tr__slots_ahead(&registry->tasks, &lane->tasks, TAKES_AHEAD);
-    if (ahead != NULL) { /* what a launch writes of a record */
-        __builtin_prefetch(ahead, 1);
-        __builtin_prefetch(ahead + TR_CACHE_LINE, 1);
-        __builtin_prefetch(ahead + 2 * TR_CACHE_LINE, 1);
-    }
-    struct tr__slot *slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
-    if (slot == NULL) {
-        tr__registry_reclaim(registry, lane);
-        slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
-    }
-    if (slot == NULL) {
-        slot = tr__slots_take_fresh(&registry->tasks, &lane->tasks);
-    }
-    if (slot != NULL) {
-        lane->tasks_used++;
-    }
-    return (struct tr__task *)(void *)slot;
-}
-
 void tr__registry_untake_task(struct tr__registry *registry, struct tr__lane *lane,
                               struct tr__task *task)
 {
@@ -231,6 +212,55 @@ static unsigned move(struct tr__slots *slots, struct tr__slots_cache *from,
         tr__slots_give_chain(slots, to, first, last, moved);
     }
     return moved;
+}
+
+/* Under the lane's lock: a used slot from a lane that has plenty, and more for the next takes. */
+static struct tr__slot *borrow(struct tr__registry *registry, struct tr__lane *lane)
+{
+    uint32_t self = (uint32_t)(lane - registry->lanes);
+    for (uint32_t i = 1; i < TR__LANES; i++) {
+        struct tr__lane *from = &registry->lanes[(self + i) % TR__LANES];
+        unsigned moved = 0;
+        if (pthread_mutex_trylock(&from->lock) != 0) {
+            continue; /* in use just now: not worth waiting for */
+        }
+        if (from->tasks.count + from->tasks.stacked >= LEND_MIN) {
+            moved = move(&registry->tasks, &from->tasks, &lane->tasks);
+            /* release: invariant 5, as share. */
+            (void)tr__fetch_add_release(&registry->moves, UINT64_C(1));
+        }
+        tr__lane_unlock(from);
+        if (moved > 0) {
+            tr__registry_reclaim(registry, lane);
+            return tr__slots_take_local(&registry->tasks, &lane->tasks);
+        }
+    }
+    return NULL;
+}
+
+struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr__lane *lane)
+{
+    char *ahead = (char *)tr__slots_ahead(&registry->tasks, &lane->tasks, TAKES_AHEAD);
+    if (ahead != NULL) { /* what a launch writes of a record */
+        __builtin_prefetch(ahead, 1);
+        __builtin_prefetch(ahead + TR_CACHE_LINE, 1);
+        __builtin_prefetch(ahead + 2 * TR_CACHE_LINE, 1);
+    }
+    struct tr__slot *slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
+    if (slot == NULL) {
+        tr__registry_reclaim(registry, lane);
+        slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
+    }
+    if (slot == NULL && lane->tasks.fresh_next == lane->tasks.fresh_end) {
+        slot = borrow(registry, lane); /* once in a chunk of fresh ones */
+    }
+    if (slot == NULL) {
+        slot = tr__slots_take_fresh(&registry->tasks, &lane->tasks);
+    }
+    if (slot != NULL) {
+        lane->tasks_used++;
+    }
+    return (struct tr__task *)(void *)slot;
 }
 
 /* Brings what can be spared of `from` to `to`. How many `to` has of it. */

@@ -61,6 +61,9 @@ void tr__toolbox_done(struct tr__toolbox *toolbox)
         return;
     }
     (void)pthread_mutex_destroy(&toolbox->lock); /* nobody holds it any more */
+    for (uint32_t i = 1; i <= tr__load_relaxed(&toolbox->count); i++) { /* nobody adds any more */
+        tr__memory_give(toolbox->tools[i].block);
+    }
     tr__memory_give(toolbox->tools);
     toolbox->tools = NULL;
     toolbox->table = NULL;
@@ -85,6 +88,14 @@ int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_o
                     tr_tool_id *ret_tool)
 {
     int error = 0;
+    size_t size = tool->metadata.size;
+    void *block = size == 0 ? NULL : tr__memory_take(size);
+    if (size > 0) {
+        if (block == NULL) {
+            return TR_ENOMEM;
+        }
+        memcpy(block, tool->metadata.data, size);
+    }
     (void)pthread_mutex_lock(&toolbox->lock); /* a plain mutex of ours cannot fail */
     uint32_t index = 0;
     uint32_t place = place_of(toolbox, tool->name, &index);
@@ -101,6 +112,10 @@ int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_o
         entry->resolved = *resolved;
         entry->flags = tool->flags;
         entry->id = count + 1;
+        entry->gives = size > 0 || tool->user != NULL;
+        entry->block = block;
+        entry->metadata_size = (uint32_t)size;
+        entry->user = tool->user;
         memcpy(entry->name, tool->name, strlen(tool->name) + 1);
         tr__store_release(&toolbox->count, count + 1);        /* pairs with tr__toolbox_at */
         tr__store_release(&toolbox->table[place], count + 1); /* pairs with place_of */
@@ -109,6 +124,9 @@ int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_o
         }
     }
     (void)pthread_mutex_unlock(&toolbox->lock);
+    if (error < 0) {
+        tr__memory_give(block);
+    }
     return error;
 }
 

@@ -22,6 +22,10 @@ struct tr__tool {
     tr_options resolved; /* of a launch that sets nothing, without a routing callback */
     uint32_t flags;
     tr_tool_id id;
+    uint32_t metadata_size; /* of `block`: the metadata of calls that bring none */
+    bool gives;             /* it has metadata or a user pointer for such calls */
+    void *block;
+    void *user;
     char name[TR_TOOL_NAME_BYTES_MAX + 1];
 };
 
@@ -37,7 +41,8 @@ struct tr__toolbox {
 int tr__toolbox_init(struct tr__toolbox *toolbox, uint32_t tools_max);
 void tr__toolbox_done(struct tr__toolbox *toolbox);
 
-/* The tool has been checked. Copies it, and what its options come to. 0, TR_EEXIST or TR_ELIMIT. */
+/* The tool has been checked. Copies it, and what its options come to. 0, TR_EEXIST, TR_ELIMIT or
+ * TR_ENOMEM. */
 int tr__toolbox_add(struct tr__toolbox *toolbox, const tr_tool *tool, const tr_options *resolved,
                     tr_tool_id *ret_tool);
 

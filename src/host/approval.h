@@ -7,12 +7,6 @@
 #include "completion/settle.h"
 #include "host/manager.h"
 
-/* What the permission callback said. */
-struct tr__verdict {
-    tr_permit permit;
-    tr_permit_answer *answer; /* the caller's memory, filled */
-};
-
 /* Asks; an answer out of range is a denial. */
 tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsigned approvals,
                            tr_permit_answer *answer);

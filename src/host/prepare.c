@@ -150,12 +150,31 @@ static int check_home(tr_manager *manager, const tr_request *request)
     return tr__load_acquire(&registry->closing) != 0 ? TR_ECLOSED : 0;
 }
 
+/* The tool is known: adds what it gives to calls that bring none of their own. */
+static void fill_in(struct tr__prepared *call)
+{
+    const struct tr__tool *tool = call->tool;
+    if (!tool->gives) {
+        return;
+    }
+    call->filled = *call->request;
+    call->request = &call->filled;
+    if (call->filled.user == NULL) {
+        call->filled.user = tool->user;
+    }
+    if (call->filled.metadata.size == 0) {
+        call->filled.metadata.data = tool->block;
+        call->filled.metadata.size = tool->metadata_size;
+    }
+}
+
 static int decide(tr_manager *manager, struct tr__prepared *call)
 {
     call->tool = find_tool(manager, call->request);
     if (call->tool == NULL) {
         return TR_ENOENT;
     }
+    fill_in(call);
     int error = 0;
     if (manager->permit != NULL || manager->route != NULL) {
         error = check_home(manager, call->request);
@@ -215,6 +234,7 @@ int tr__prepare(tr_manager *manager, const tr_request *request, const struct tr_
     }
     if (is_like(manager, request, like)) {
         call->tool = like->tool;
+        fill_in(call);
         call->options = like->options; /* in the group, as long as this one */
         call->bits = like->bits;
     } else {

@@ -11,10 +11,11 @@
 #define TR__LAUNCH_GROUP 32u
 
 struct tr__prepared {
-    const tr_request *request;
+    const tr_request *request; /* the host's, or `filled` */
     const struct tr__tool *tool;
     const tr_options *options; /* the tool's resolved ones, or `own` */
     tr_options own;
+    tr_request filled;       /* with what the tool gives to calls that bring none */
     uint64_t bits;           /* of the state word */
     struct tr__arena_ref in; /* a block for call id, metadata, input; or none */
     struct tr__approval *approval;

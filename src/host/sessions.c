@@ -24,6 +24,8 @@
 #include "domain/homes.h"
 #include "host/manager.h"
 
+static const char session_reason[] = "the session was closed";
+
 int tr_session_open(tr_manager *manager, const tr_session_options *options,
                     tr_session_id *ret_session)
 {
@@ -136,9 +138,8 @@ int tr_turn_interrupt(tr_manager *manager, tr_turn_id id, const char *reason)
 
 /* Under the lane's lock. */
 static void close_turn(tr_manager *manager, struct tr__lane *lane, struct tr__turn *turn,
-                       bool (*wanted)(uint64_t word))
+                       bool (*wanted)(uint64_t word), const char *reason)
 {
-    static const char reason[] = "the turn was closed";
     struct tr__completion *completion = manager->completion;
     tr__turn_sweep(&completion->registry, turn);
     (void)cancel_roster(manager, &turn->foreground, is_foreground, reason);
@@ -164,7 +165,8 @@ int tr_turn_close(tr_manager *manager, tr_turn_id id, uint32_t flags)
     if (turn == NULL) {
         return TR_ENOENT;
     }
-    close_turn(manager, lane, turn, (flags & TR_CLOSE_DISCARD) != 0 ? is_any : lives_a_turn);
+    close_turn(manager, lane, turn, (flags & TR_CLOSE_DISCARD) != 0 ? is_any : lives_a_turn,
+               "the turn was closed");
     tr__registry_reclaim(registry, lane);
     tr__lane_unlock(lane);
     tr__engine_look(&manager->engine); /* the tasks' hooks */
@@ -183,7 +185,7 @@ static void cancel_lost_orphans(tr_manager *manager, struct tr__session *session
         uint64_t word = tr__task_word(task);
         if (tr__word_is_live(word) && tr__load_relaxed(&task->lane) == index &&
             task->turn != NULL && task->turn->session == session) {
-            (void)cancel_if(manager, tr__task_id(task, word), wanted, "the session was closed");
+            (void)cancel_if(manager, tr__task_id(task, word), wanted, session_reason);
         }
     }
 }
@@ -210,10 +212,10 @@ int tr_session_close(tr_manager *manager, tr_session_id id, uint32_t flags)
     for (struct tr__turn *turn = session->first; turn != NULL; turn = next) {
         next = turn->next;
         if (tr__load_relaxed(&turn->closed) == 0) { /* written under this lock */
-            close_turn(manager, lane, turn, wanted);
+            close_turn(manager, lane, turn, wanted, session_reason);
         }
     }
-    (void)cancel_roster(manager, &session->orphans, wanted, "the session was closed");
+    (void)cancel_roster(manager, &session->orphans, wanted, session_reason);
     if (session->orphans_lost) {
         cancel_lost_orphans(manager, session, lane, wanted);
     }

@@ -62,7 +62,7 @@
 #define TURN_NS (UINT64_C(2) * TR_MILLISECOND)
 /* A flood that makes no progress for so long is none. */
 #define LULL_NS (UINT64_C(1) * TR_MILLISECOND)
-/* Less in a turn is no flood. */
+/* Less in two turns is no flood. */
 #define FLOOD_BYTES ((uint64_t)65536)
 /* A process that exits closes its streams a few microseconds before that shows. */
 #define EXIT_NS (UINT64_C(200) * 1000)
@@ -259,24 +259,28 @@ static void act_on_times(struct tr__run *run)
 /* Whether to go on without giving the worker away; looks what there is, perhaps for a moment. */
 static bool stays(struct tr__run *run)
 {
+    bool ready = tr__run_is_ready(run);
+    bool open = tr__run_is_open(run);
+    bool flood = run->turn_bytes + run->turn_bytes_before >= FLOOD_BYTES;
     uint64_t wait_ns = 0;
 
-    if (run->call->fiber == NULL || tr__call_is_cancelled(run->call) ||
-        run->now_ns - run->turn_ns >= TURN_NS) {
+    if (tr__call_is_cancelled(run->call) || run->now_ns - run->turn_ns >= TURN_NS) {
         return false;
     }
-    if (!tr__run_is_ready(run)) {
-        if (!tr__run_is_open(run) && !run->exited && !run->exit_looked) {
-            run->exit_looked = true;
-            wait_ns = EXIT_NS;
-        } else if (run->turn_bytes >= FLOOD_BYTES && tr__run_is_open(run)) {
-            wait_ns = LULL_NS;
-        } else {
-            return false;
-        }
+    if (flood && open && !ready) {
+        tr__run_nap(run);
+        wait_ns = LULL_NS;
+    } else if (!ready && !open && !run->exited && !run->exit_looked) {
+        run->exit_looked = true;
+        wait_ns = EXIT_NS;
+    } else if (!ready) {
+        return false;
+    }
+    if (run->call->fiber == NULL) {
+        return false; /* its thread is its own: to wait is to look */
     }
     bool came = tr__run_look(run, earlier(wait_ns, tr__clock_left(run->now_ns, next_time(run))));
-    return came || wait_ns == 0;
+    return came || ready;
 }
 
 static void on_cancel(struct tr__run *run)
@@ -307,6 +311,7 @@ static void watch(struct tr__run *run)
             on_cancel(run);
         }
         run->turn_ns = tr__clock_now();
+        run->turn_bytes_before = run->turn_bytes;
         run->turn_bytes = 0;
     }
 }

@@ -36,7 +36,8 @@ struct tr__run_stream {
     bool ready;                  /* there may be bytes to read */
     bool ending;                 /* it was seen hung up: read on to the end */
     bool starved;                /* TR_OVERFLOW_PAUSE: waits for a reader */
-    bool widened;                /* its pipe was enlarged, or that was refused */
+    bool widened;                /* its pipe was to be enlarged */
+    bool wide;                   /* it was */
     uint64_t bytes;              /* read */
 };
 
@@ -68,10 +69,11 @@ struct tr__run {
     uint64_t drain_ns;   /* when trailing output is not waited for any longer */
     uint64_t tell_ns;    /* when output that was held back is to be told of */
 
-    uint64_t turn_bytes; /* read since turn_ns */
-    uint64_t bytes;      /* of both streams */
-    uint64_t bytes_told; /* by the last OUTPUT event */
-    uint64_t told_ns;    /* when that was */
+    uint64_t turn_bytes;        /* read since turn_ns */
+    uint64_t turn_bytes_before; /* in the turn before */
+    uint64_t bytes;             /* of both streams */
+    uint64_t bytes_told;        /* by the last OUTPUT event */
+    uint64_t told_ns;           /* when that was */
     unsigned char *scratch;
 
     uint32_t under_way; /* bit per request */
@@ -103,6 +105,8 @@ bool tr__run_is_starved(const struct tr__run *run);
 bool tr__run_is_ready(const struct tr__run *run);
 /* Looks at streams and exit itself, blocking the thread for at most this. True: something came. */
 bool tr__run_look(struct tr__run *run, uint64_t duration_ns);
+/* In a flood that has been read up: lets a wide pipe fill for a moment. Blocks the thread. */
+void tr__run_nap(struct tr__run *run);
 /* Begins TR__RUN_ROOM. */
 void tr__run_want_room(struct tr__run *run);
 /* Goes on as with TR_OVERFLOW_DROP: readers are not waited for any more. */

@@ -230,6 +230,7 @@ THREADED(defects, d18_an_interrupt_touches_its_own_turn_only)
     gate_init(&gate);
     tr_task_id old = rig_launch(rig, rig->deferred, &gate, TR_ROUTE_BACKGROUND);
     gate_await_entered(&gate, 1);
+    rig_await_state(rig, old, TR_STATE_WAITING); /* its function has returned */
     rig_turn_is_idle(rig, rig->turn);
     tr_turn_id later = rig_turn(rig, rig->session);
     CHECK_EQ_INT(tr_turn_interrupt(rig->manager, later, NULL), 0);

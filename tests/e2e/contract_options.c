@@ -294,7 +294,7 @@ CASE_TIMEOUT(contract_options, priority_of_every_level, RIG_TIMEOUT_SECONDS)
 struct relay {
     struct rig *rig;
     unsigned runs; /* of high ones; one worker: one after the other */
-    unsigned low;  /* that many when the low one ran; atomic; 0: not yet */
+    unsigned low;  /* one more than that, when the low one ran; atomic; 0: not yet */
 };
 
 static int run_relay(tr_call *call, void *context)
@@ -322,7 +322,7 @@ static int run_low(tr_call *call, void *context)
 {
     struct relay *relay = tr_call_user(call);
     (void)context;
-    __atomic_store_n(&relay->low, relay->runs, __ATOMIC_RELEASE);
+    __atomic_store_n(&relay->low, relay->runs + 1, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -353,12 +353,10 @@ CASE_TIMEOUT(contract_options, low_priority_does_not_starve, RIG_TIMEOUT_SECONDS
     request.options.priority = TR_PRIORITY_LOW;
     (void)rig_launch_request(&rig, &request);
     gate_open(&gate);
-    unsigned taken = 0;
     while (__atomic_load_n(&relay.low, __ATOMIC_ACQUIRE) == 0) { /* makes room for more of them */
         tr_batch *batch = NULL;
         int count = tr_loop_take(rig.manager, rig.session, RIG_PATIENCE_NS, 64, &batch);
         CHECK(count > 0);
-        taken += (unsigned)count;
         tr_batch_release(batch);
     }
     CHECK(__atomic_load_n(&relay.low, __ATOMIC_ACQUIRE) < 64); /* not only when they had ended */
@@ -366,4 +364,67 @@ CASE_TIMEOUT(contract_options, low_priority_does_not_starve, RIG_TIMEOUT_SECONDS
     (void)rig_loop_flush(&rig, rig.session);
     rig_close(&rig);
     gate_done(&gate);
+}
+
+/* ---- metadata and user pointer ---- */
+
+/* The tool's go with every call that brings none: into the function, the item, the snapshot of an
+ * event, the callbacks; a call's own win. */
+static void check_given(struct rig *rig, tr_tool_id tool, bool own, bool grouped)
+{
+    static int mine;
+    tr_reader *reader = NULL;
+    tr_reader_options wanted = TR_READER_OPTIONS_INIT;
+    tr_event events[2];
+    tr_launched launched[2];
+    tr_request requests[2] = {TR_REQUEST_INIT(rig->turn, tool), TR_REQUEST_INIT(rig->turn, tool)};
+    size_t count = grouped ? 2 : 1;
+    wanted.types = 1u << TR_EVENT_QUEUED;
+    CHECK_EQ_INT(tr_reader_open(rig->manager, &wanted, &reader), 0);
+    for (size_t at = 0; own && at < count; at++) {
+        requests[at].metadata = rig_bytes("the call's");
+        requests[at].user = &mine;
+    }
+    CHECK_EQ_INT(tr_launch_batch(rig->manager, requests, count, launched), (int)count);
+    const char *text = own ? "the call's" : "the tool's";
+    for (size_t at = 0; at < count; at++) {
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
+        const tr_item *item = batch->items;
+        CHECK(rig_bytes_are(item->metadata, text));
+        CHECK_EQ_PTR(item->user, own ? (void *)&mine : (void *)rig);
+        CHECK(rig_bytes_are(item->result, text)); /* the function saw the same */
+        tr_batch_release(batch);
+        CHECK_EQ_INT(tr_reader_read(reader, events, 1, 0), 1);
+        CHECK_EQ_U64(events[0].snapshot.metadata_size, strlen(text));
+        CHECK_EQ_PTR(events[0].snapshot.user, own ? (void *)&mine : (void *)rig);
+    }
+    tr_reader_close(reader);
+}
+
+static int run_metadata(tr_call *call, void *context)
+{
+    tr_bytes metadata = tr_call_metadata(call);
+    (void)context;
+    CHECK(tr_call_user(call) != NULL);
+    return tr_result_copy(call, metadata.data, metadata.size);
+}
+
+BOTH(contract_options, metadata_and_user_of_both_levels)
+{
+    char text[] = "the tool's";
+    char large[TR_METADATA_BYTES_MAX + 1] = "";
+    tr_tool tool = TR_TOOL_INIT("gives", run_metadata);
+    tr_tool_id id = 0;
+    tool.metadata = (tr_bytes){large, sizeof large};
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), TR_EINVAL);
+    tool.metadata = (tr_bytes){NULL, 1};
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), TR_EINVAL);
+    tool.metadata = rig_bytes(text);
+    tool.user = rig;
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), 0);
+    CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, NULL), TR_EEXIST);
+    memset(text, 'x', sizeof text - 1); /* it was copied */
+    for (unsigned at = 0; at < 4; at++) {
+        check_given(rig, id, at % 2 == 1, at / 2 == 1);
+    }
 }

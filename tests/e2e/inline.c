@@ -238,7 +238,8 @@ INLINE(inline_manager, every_route_runs_here)
 INLINE(inline_manager, has_no_threads_and_no_descriptors)
 {
     /* But for those of its cgroup directory, where programs get leaves of their own. */
-    int descriptors = rig->descriptors + (rig_stats(rig).tree_mode == TR_TREE_CGROUP ? 2 : 0);
+    unsigned own = rig_stats(rig).tree_mode == TR_TREE_CGROUP ? 2 : 0;
+    unsigned descriptors = rig->descriptors + own;
     CHECK_EQ_INT(rig_threads(), rig->threads);
     CHECK_EQ_INT(rig_descriptors(), descriptors);
     tr_task_id task = rig_launch_text(rig, rig->echo, "x", TR_ROUTE_DEFAULT);

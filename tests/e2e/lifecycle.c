@@ -170,6 +170,9 @@ static void check_lifetime(struct rig *rig, enum closing closing, tr_lifetime li
         CHECK_EQ_INT(tr_loop_take(rig->manager, rig->session, 0, 1, &batch), 1);
         CHECK_EQ_U64(batch->items[0].flags & TR_ITEM_WAS_DETACHED,
                      detach ? TR_ITEM_WAS_DETACHED : 0);
+        CHECK_EQ_STR(batch->items[0].reason, !ends                     ? ""
+                                             : closing < CLOSE_SESSION ? "the turn was closed"
+                                                                       : "the session was closed");
         rig_check_release(batch, task, ends ? TR_OUTCOME_CANCELLED : TR_OUTCOME_COMPLETED);
     }
     if (closing < CLOSE_SESSION) {

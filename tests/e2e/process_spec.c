@@ -161,8 +161,12 @@ CASES(made_as_asked)
     spec.nice = 3;
     spec.limits = limits;
     spec.limits_count = 2;
+    int nice_value = getpriority(PRIO_PROCESS, 0) + spec.nice; /* the tests may be niced */
+    char expected[32];
+    (void)snprintf(expected, sizeof expected, "0027\n77\n88\n0\n%d\n",
+                   nice_value < 19 ? nice_value : 19);
     host_run_spec(host, &spec, &job);
-    check_output(&job.result.out, "0027\n77\n88\n0\n3\n");
+    check_output(&job.result.out, expected);
     tr_process_result_done(&job.result);
     spec.shell = "umask";
     spec.file_mask = 0;
