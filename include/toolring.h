@@ -2,8 +2,8 @@
  * toolring.h: the host's side of toolring, the task manager for AI agents' tool calls.
  *
  * Read in this order: types.h (words and options), this file (manager, sessions, turns), launch.h
- * (calls in), drain.h (results out), control.h (cancel, detach, look), events.h, stats.h; a tool's
- * author reads tool.h and process.h.
+ * (calls in), drain.h (results out), control.h (cancel, detach, approve, look), stream.h (a running
+ * program's output and input), events.h, stats.h; a tool's author reads tool.h and process.h.
  *
  *   tr_manager_open ─ tr_tool_register ─ tr_session_open ─ tr_turn_open ─┐
  *        tr_launch (as often as you like) ─ tr_turn_wait until idle ─ tr_turn_close
@@ -207,8 +207,7 @@ TR_EXPORT int tr_tool_find(tr_manager *manager, const char *name, tr_tool_id *re
  *  @since 0.1 */
 #define TR_TURN_UNBOUND UINT32_C(1)
 /** Flag of tr_turn_close and tr_session_close: background tasks are cancelled whatever their
- *  lifetime,
- *  and resolutions nobody has taken are discarded. @since 0.1 */
+ *  lifetime, and resolutions nobody has taken are discarded. @since 0.1 */
 #define TR_CLOSE_DISCARD UINT32_C(1)
 
 /** How a session is opened. @since 0.1 */
@@ -304,8 +303,8 @@ TR_EXPORT int tr_turn_open(tr_manager *manager, tr_session_id session,
  * Closes a turn when the host has done with it: its foreground tasks are cancelled and their
  * resolutions, with the updates nobody has taken, are discarded; background tasks go on and resolve
  * through the session, where approval requests of theirs that nobody has taken go too, but those
- * with lifetime turn are cancelled. The id is gone at once; a thread
- * in tr_turn_wait returns TR_ENOENT.
+ * with lifetime turn are cancelled. The id is gone at once; a thread in tr_turn_wait returns
+ * TR_ENOENT.
  * @param manager the manager
  * @param turn the turn
  * @param flags 0 or TR_CLOSE_DISCARD

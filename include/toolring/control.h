@@ -11,9 +11,9 @@ TR_BEGIN_DECLS
 
 /**
  * Cancels a task. Queued and deferred tasks end at once; an awaiting function resumes with
- * TR_ECANCELED and cleans up; a process is ended with its group; a plain C function that does not
- * look is abandoned: its outcome is delivered at once and its late result discarded. Cancelling
- * twice is harmless.
+ * TR_ECANCELED and cleans up; a program is ended with its tree; a plain function on a worker is
+ * abandoned: its outcome is delivered at once, and what it still returns is discarded (it is told
+ * by tr_call_is_cancelled and its hooks, so that it comes back). Cancelling twice is harmless.
  * @param manager the manager
  * @param task the task
  * @param reason shown in the resolution, to TR_REASON_BYTES_MAX; may be NULL

@@ -30,7 +30,7 @@ typedef enum tr_channel {
 #define TR_ITEM_NOT_STARTED UINT32_C(1)
 /** tr_item.flags: it was foreground once and was detached. @since 0.1 */
 #define TR_ITEM_WAS_DETACHED UINT32_C(2)
-/** tr_item.flags: its C function has not returned when the outcome was decided. @since 0.1 */
+/** tr_item.flags: its C function had not returned when the outcome was decided. @since 0.1 */
 #define TR_ITEM_ABANDONED UINT32_C(4)
 /** tr_item.flags: with this item its turn has become idle: nothing in front is left. Only items
  *  that settle a foreground task carry it: a turn that never had one sends none. @since 0.1 */

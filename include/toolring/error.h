@@ -4,10 +4,10 @@
  * of these codes.
  *
  * Where a Linux errno means the same, the code *is* that errno negated, so that the error of a
- * system call passes through unchanged (tr_read on a broken descriptor returns -EBADF although the
- * list below does not name it). Codes of toolring's own lie below -4096, out of the kernel's reach.
- * The list only grows: no code is ever renumbered, renamed or removed. So treat every negative
- * value as an error, known or not, and show tr_error_name() and tr_error_message().
+ * system call passes through unchanged (a tr_io_read of a closed descriptor ends with -EBADF
+ * although the list below does not name it). Codes of toolring's own lie below -4096, out of the
+ * kernel's reach. The list only grows: no code is ever renumbered, renamed or removed. So treat
+ * every negative value as an error, known or not, and show tr_error_name() and tr_error_message().
  */
 #ifndef TOOLRING_ERROR_H
 #define TOOLRING_ERROR_H

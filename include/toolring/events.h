@@ -48,7 +48,7 @@ TR_EXPORT const char *tr_event_name(tr_event_type type);
 
 /** One event. @since 0.1 */
 typedef struct tr_event {
-    uint64_t sequence;    /**< from 1, without holes, the same for every reader */
+    uint64_t sequence;    /**< from 1, the same for every reader; holes are what its options hide */
     uint64_t time_ns;     /**< when it happened */
     tr_event_type type;   /**< what happened */
     uint64_t current;     /**< PROGRESS, OUTPUT: how much; GAP: how many were missed */

@@ -49,9 +49,9 @@ TR_EXPORT tr_bytes tr_call_input(const tr_call *call);
 TR_EXPORT tr_bytes tr_call_call_id(const tr_call *call);
 
 /**
- * The host's metadata of the call.
+ * The host's metadata of the call, or else its tool's.
  * @param call the call
- * @return the metadata's bytes; empty if the host gave none
+ * @return the metadata's bytes; empty if neither has any
  * @threads tool; never blocks
  * @ownership borrowed until the call has ended
  * @since 0.1
@@ -59,7 +59,7 @@ TR_EXPORT tr_bytes tr_call_call_id(const tr_call *call);
 TR_EXPORT tr_bytes tr_call_metadata(const tr_call *call);
 
 /**
- * The call's task, turn and session, its user pointer and its output cap, as one structure.
+ * The call's task, turn, session and tool, its ids, times and user pointer, as one structure.
  * @param call the call
  * @param ret_snapshot receives the call as it is now
  * @threads tool; never blocks
@@ -78,9 +78,9 @@ TR_EXPORT void tr_call_snapshot(const tr_call *call, tr_snapshot *ret_snapshot);
 TR_EXPORT tr_task_id tr_call_task(const tr_call *call);
 
 /**
- * The host's pointer given at launch.
+ * The host's pointer given at launch, or else its tool's.
  * @param call the call
- * @return the pointer, NULL if none was given
+ * @return the pointer, NULL if neither has one
  * @threads tool; never blocks
  * @ownership the host's
  * @since 0.1
@@ -140,7 +140,8 @@ typedef void (*tr_cancel_function)(void *context);
  *         memory; TR_EINVAL a NULL argument
  * @threads tool; never blocks
  * @ownership `context` is borrowed until `release` or tr_call_off_cancel has returned, or the call
- *         has ended in a way that does not call it
+ *         has ended in a way that does not call it: one on the function's own stack is to be taken
+ *         back by tr_call_off_cancel before the function returns
  * @since 0.1
  */
 TR_EXPORT int tr_call_on_cancel(tr_call *call, tr_cancel_function function, void *context,

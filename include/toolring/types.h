@@ -167,7 +167,8 @@ typedef struct tr_options {
     tr_priority priority;      /**< which goes first */
     uint32_t reserved;         /**< must be 0 */
     uint64_t detach_after_ns;  /**< for TR_ROUTE_DETACH_AFTER: from acceptance, also while queued */
-    uint64_t queue_timeout_ns; /**< longest time as QUEUED, from acceptance or approval */
+    uint64_t queue_timeout_ns; /**< longest time as QUEUED, from acceptance or approval; built-in:
+                                    none */
     uint64_t run_timeout_ns;   /**< longest time from start to end; built-in: none */
     uint64_t idle_timeout_ns;  /**< longest time without output or progress; built-in: none */
     uint64_t total_timeout_ns; /**< longest time from acceptance to end; built-in: none */
@@ -184,8 +185,9 @@ typedef struct tr_options {
 /**
  * A tool's function. It runs once per call, on a worker thread (or in the launching thread for an
  * inline call), and returns 0 for *completed*, a negative code for *failed* (a TR_E… or negated
- * errno; TR_ETOOL when the details are in the result), or TR_DEFERRED. The call's result is what
- * tr_result_copy and its relatives (toolring/tool.h) set before it returns. @since 0.1
+ * errno; TR_ETOOL when the details are in the result), or TR_DEFERRED; any other positive number is
+ * a failure with TR_ESTATE. The call's result is what tr_result_copy and its relatives
+ * (toolring/tool.h) set before it returns. @since 0.1
  */
 typedef int (*tr_tool_function)(tr_call *call, void *context);
 

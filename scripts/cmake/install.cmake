@@ -7,8 +7,14 @@ endif()
 
 install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 set(libraries toolring_static)
+# What the static library needs is private as long as the shared one, which has it, is there too.
+set(pc_PRIVATE .private)
+set(pc_STATIC "")
 if(TARGET toolring)
     list(APPEND libraries toolring)
+else()
+    set(pc_PRIVATE "")
+    set(pc_STATIC " -lmimalloc -lboost_context -lpthread")
 endif()
 install(TARGETS ${libraries} EXPORT toolring-targets)
 if(TARGET toolring_program)
@@ -29,6 +35,8 @@ install(CODE "
     set(PROJECT_VERSION ${PROJECT_VERSION})
     set(TR_PC_LIBDIR \"${pc_LIBDIR}\")
     set(TR_PC_INCLUDEDIR \"${pc_INCLUDEDIR}\")
+    set(TR_PC_PRIVATE \"${pc_PRIVATE}\")
+    set(TR_PC_STATIC \"${pc_STATIC}\")
     configure_file(\"${CMAKE_CURRENT_SOURCE_DIR}/src/toolring.pc.in\"
         \"${CMAKE_CURRENT_BINARY_DIR}/toolring.pc\" @ONLY)")
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/toolring.pc

@@ -22,21 +22,6 @@ enum {
     TEXT_KEPT_MAX = 256 * 1024
 };
 
-static const char *type_word(tr_event_type type)
-{
-    static const char *const words[] = {
-        "none",      "queued", "started",   "progress",  "output", "detached", "input_required",
-        "completed", "failed", "cancelled", "timed_out", "denied", "lost",     "continue_requested",
-        "gap"};
-    return (size_t)type < sizeof(words) / sizeof(words[0]) ? words[type] : "unknown";
-}
-
-static const char *state_word(tr_state state)
-{
-    static const char *const words[] = {"none", "queued", "running", "waiting", "ended"};
-    return (size_t)state < sizeof(words) / sizeof(words[0]) ? words[state] : "unknown";
-}
-
 static void add_task(struct cli_run *run, struct cli_text *text, const tr_snapshot *snapshot)
 {
     char task[TR_TASK_TEXT_BYTES];
@@ -51,7 +36,7 @@ static void add_task(struct cli_run *run, struct cli_text *text, const tr_snapsh
     cli_text_field_string(text, "tool", snapshot->tool_name);
     cli_text_field_string(text, "kind",
                           snapshot->kind == TR_KIND_FOREGROUND ? "foreground" : "background");
-    cli_text_field_string(text, "state", state_word(snapshot->state));
+    cli_text_field_string(text, "state", tr_state_name(snapshot->state));
     if (snapshot->metadata_size > 0) {
         cli_text_field(text, "metadata");
         cli_text_bytes(text, snapshot->metadata, snapshot->metadata_size);
@@ -61,7 +46,7 @@ static void add_task(struct cli_run *run, struct cli_text *text, const tr_snapsh
 static void add_line(struct cli_run *run, struct cli_text *text, const tr_event *event)
 {
     cli_text_add(text, "{\"type\":\"event\",\"event\":\"");
-    cli_text_add(text, type_word(event->type));
+    cli_text_add(text, tr_event_name(event->type));
     cli_text_add(text, "\"");
     cli_text_field_u64(text, "sequence", event->sequence);
     if (event->type == TR_EVENT_GAP) {

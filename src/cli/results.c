@@ -63,7 +63,7 @@ static void add_line(struct cli_text *text, const tr_item *item, bool with_outpu
     cli_text_field_string(text, "turn", call->turn->label);
     cli_text_field_string(text, "session", call->turn->session->label);
     cli_text_field_string(text, "tool", item->tool_name);
-    cli_text_field_string(text, "outcome", cli_outcome_word(item->outcome));
+    cli_text_field_string(text, "outcome", tr_outcome_name(item->outcome));
     if (item->reason != NULL && item->reason[0] != '\0')
         cli_text_field_string(text, "reason", item->reason);
     if (item->outcome != TR_OUTCOME_COMPLETED && item->code != 0)

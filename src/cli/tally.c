@@ -39,13 +39,6 @@ bool cli_colours(int fd)
            strcmp(kind, "dumb") != 0;
 }
 
-const char *cli_outcome_word(tr_outcome outcome)
-{
-    static const char *const words[CLI_OUTCOMES] = {"none",      "completed", "failed", "cancelled",
-                                                    "timed_out", "denied",    "lost"};
-    return (unsigned)outcome < CLI_OUTCOMES ? words[outcome] : "unknown";
-}
-
 static void lock(struct cli_tally *tally)
 {
     (void)pthread_mutex_lock(&tally->lock); /* a plain mutex, never locked twice */
@@ -208,7 +201,7 @@ static void print_outcomes(const struct cli_tally *tally, bool colours)
             continue;
         const char *colour = outcome == TR_OUTCOME_COMPLETED ? "\033[32m" : "\033[31m";
         fprintf(stderr, "  %s%-9s %8" PRIu64 "%s\n", colours ? colour : "",
-                cli_outcome_word((tr_outcome)outcome), tally->ended[outcome],
+                tr_outcome_name((tr_outcome)outcome), tally->ended[outcome],
                 colours ? "\033[0m" : "");
     }
     if (tally->detached > 0)

@@ -66,7 +66,4 @@ uint64_t cli_now_ns(void);
 /** Whether colours suit standard error (or `fd`): a terminal, and NO_COLOR is not set. */
 bool cli_colours(int fd);
 
-/** Word for an outcome. */
-const char *cli_outcome_word(tr_outcome outcome);
-
 #endif

@@ -10,8 +10,8 @@
  *  2. That one canceller has HOLD_STEER while it works: reason, patience, notification, hooks; then
  *     it, or the herald when the last hook has returned, drops it.
  *  3. Patience is bounded: a cooperative function that has not ended after grace (the manager's,
- *     or a longer one the function has asked for) + abandon_wait is
- *     abandoned: its outcome is delivered and what it still returns is discarded.
+ *     or a longer one the function has asked for) + abandon_wait is abandoned: its outcome is
+ *     delivered and what it still returns is discarded.
  *
  * Complexity: O(1) per task; at most one message to the ring and one to a worker.
  */

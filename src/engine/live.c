@@ -7,7 +7,9 @@
  * Invariants
  *  1. The task's pointer to it (the cold record's attachment) changes and is followed under the
  *     lane's lock while the task has a hold; the last hold gone, it is the recycler's alone.
- *  2. `group` is 0 before its leader is reaped: until then its number cannot be another's.
+ *  2. `group` is 0 before its leader is reaped: until then its number cannot be another's. A host
+ *     that ignores SIGCHLD has leaders vanish earlier: so the group is signalled by the pidfd
+ *     (Linux 6.9), before that by number only while its leader was not collected.
  *  3. `input_fd` is closed under the mutex. Who waits for room in the pipe sleeps on a duplicate,
  *     and on `over_fd`, which whoever closes the input makes readable for good: so nobody waits for
  *     a program that is gone, and no duplicate stays for longer than the wake takes.
@@ -28,6 +30,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -39,6 +43,13 @@
 #include "completion/settle.h"
 #include "engine/call.h"
 #include "engine/engine.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef PIDFD_SIGNAL_PROCESS_GROUP
+#define PIDFD_SIGNAL_PROCESS_GROUP (1U << 2) /* Linux 6.9 */
+#endif
 
 /* The end-of-file character of a terminal that does not tell: Control-D. */
 #define END_OF_FILE 4
@@ -59,6 +70,7 @@ struct tr__live *tr__live_open(void)
     live->attachment.drop = drop_attachment;
     live->input_fd = -1;
     live->terminal_fd = -1;
+    live->process_fd = -1;
     live->over_fd = -1;
     tr__store_relaxed(&live->references, 1u); /* nobody else knows it yet */
     for (unsigned i = 0; i < TR__LIVE_STREAMS; i++) {
@@ -266,6 +278,7 @@ void tr__live_input_written(struct tr__live *live, bool open)
 static void stop(struct tr__live *live)
 {
     live->group = 0;
+    live->process_fd = -1;
     live->terminal_fd = -1;
     live->input_pending = false;
     live->room = NULL;
@@ -408,14 +421,32 @@ int tr__live_input_close(struct tr__live *live)
     return error;
 }
 
+/* Invariant 2. 0 or a negated errno; -ESRCH nobody is there. */
+static int signal_group(const struct tr__live *live, int signal_number)
+{
+    siginfo_t info;
+
+    if (live->process_fd >= 0) {
+        if (syscall(SYS_pidfd_send_signal, live->process_fd, signal_number, NULL,
+                    PIDFD_SIGNAL_PROCESS_GROUP) == 0) {
+            return 0;
+        }
+        if (errno != EINVAL) {
+            return -errno;
+        }
+        if (waitid((idtype_t)P_PIDFD, (id_t)live->process_fd, &info, WEXITED | WNOHANG | WNOWAIT) <
+            0) {
+            return -ESRCH;
+        }
+    }
+    return kill(-live->group, signal_number) < 0 ? -errno : 0;
+}
+
 int tr__live_signal(struct tr__live *live, int signal_number)
 {
     tr__live_lock(live);
-    int error = TR_ESTATE;
-    if (live->group > 0) { /* invariant 2 */
-        error = kill(-live->group, signal_number) < 0 ? -errno : 0;
-        error = error == -ESRCH ? TR_ESTATE : error;
-    }
+    int error = live->group > 0 ? signal_group(live, signal_number) : -ESRCH;
+    error = error == -ESRCH ? TR_ESTATE : error;
     tr__live_unlock(live);
     return error;
 }

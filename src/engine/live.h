@@ -46,6 +46,7 @@ struct tr__live {
     tr__atomic_u32 references;
     struct tr__capture streams[TR__LIVE_STREAMS];
     pid_t group;        /* 0: no program, before the spawn and from before the reaping on */
+    int process_fd;     /* its leader's pidfd; -1: none. Borrowed; set before tr__live_start */
     int input_fd;       /* -1: none; owned */
     int terminal_fd;    /* -1: none; borrowed until tr__live_stop */
     int over_fd;        /* eventfd: the input is over; made by the first who waits; -1 */

@@ -130,6 +130,9 @@ int tr__trees_open(struct tr__trees **ret_trees, const struct tr__trees_config *
     trees->is_nested = getrlimit(RLIMIT_LOCKS, &locks) == 0 && locks.rlim_cur != RLIM_INFINITY;
     trees->directory_fd = -1;
     trees->spare_fd = -1;
+    for (unsigned index = 0; index < TR__TREE_SPARES; index++) {
+        trees->walk_fds[index] = -1;
+    }
     (void)pthread_mutex_init(&trees->mutex, NULL); /* a default mutex: cannot fail on Linux */
     int error = choose(trees);
     trees->config.cgroup_path = NULL; /* borrowed until here */
@@ -157,6 +160,9 @@ void tr__trees_close(struct tr__trees *trees)
     }
     tr__tree_root_close(trees);
     tr__trees_reap(trees);
+    (void)pthread_mutex_lock(&trees->mutex);
+    tr__tree_spares_close(trees);
+    (void)pthread_mutex_unlock(&trees->mutex);
     while ((tree = tr__trees_forget(trees)) != NULL) {
         tr__leaf_close_fds(tree, true);
         tr__memory_give(tree); /* its leaf has gone with the directory */

@@ -24,6 +24,8 @@
 #define TR__TREE_PEAKS_MAX 256u
 /* Kept and dying trees that each new one looks at: more than it adds, so they do not pile up. */
 #define TR__TREE_LOOKS 2u
+/* Descriptors kept for a search when there are no others: the walk's and one process's. */
+#define TR__TREE_SPARES 2u
 /* How long close waits for killed processes; the kernel takes milliseconds, or for ever. */
 #define TR__TREE_END_NS (UINT64_C(2) * 1000000000u)
 
@@ -84,16 +86,17 @@ struct tr__trees {
     tr__atomic_u32 ended;              /* tr__trees_close has begun */
     pthread_mutex_t mutex;             /* guards what follows */
     uint32_t controllers_tried;
-    uint32_t leaves;        /* numbers given out */
-    uint32_t marks;         /* likewise */
-    uint32_t starting;      /* opened and not started: leaders nobody knows yet */
-    uint32_t hot_count;     /* of leaves */
-    int spare_fd;           /* given up when a leaf must be killed and there is no descriptor; -1 */
-    uint32_t idle_count;    /* of the list */
-    struct tr__tree *used;  /* in the hand of whoever spawned */
-    struct tr__tree *idle;  /* nobody's, with an empty leaf */
-    struct tr__tree *kept;  /* a session's or the manager's */
-    struct tr__tree *dying; /* killed, their leaf was not empty when last seen */
+    uint32_t leaves;    /* numbers given out */
+    uint32_t marks;     /* likewise */
+    uint32_t starting;  /* opened and not started: leaders nobody knows yet */
+    uint32_t hot_count; /* of leaves */
+    int spare_fd;       /* given up when a leaf must be killed and there is no descriptor; -1 */
+    int walk_fds[TR__TREE_SPARES]; /* likewise, when marked processes must be found; -1 */
+    uint32_t idle_count;           /* of the list */
+    struct tr__tree *used;         /* in the hand of whoever spawned */
+    struct tr__tree *idle;         /* nobody's, with an empty leaf */
+    struct tr__tree *kept;         /* a session's or the manager's */
+    struct tr__tree *dying;        /* killed, their leaf was not empty when last seen */
 };
 
 /* ---- tree_file.c: the kernel's text files ---- */
@@ -191,6 +194,8 @@ bool tr__tree_is_collected(const struct tr__tree *tree);
 
 /* Gives the tree its mark. Under the mutex. */
 void tr__tree_mark_make(struct tr__tree *tree);
+/* Closes the descriptors that marks have need of. Under the mutex. */
+void tr__tree_spares_close(struct tr__trees *trees);
 /* Living members of a process group. */
 uint32_t tr__tree_group_count(pid_t group);
 /* Living processes that carry it, but for the leader. */

@@ -21,8 +21,9 @@
  *  3. Collected is only who carries a mark of this manager, or lies in a leaf of its directory, and
  *     is not the leader of a tree in use: those belong to whoever spawned them. The host's own
  *     children, and orphans of theirs, stay.
- *
- *  4. A zombie is nobody: where init does not collect, they stay for ever, in their groups too.
+ *  4. Where there is no descriptor left for the walk, two are given up that were kept for that: a
+ *     mark is made only after they were asked for.
+ *  5. A zombie is nobody: where init does not collect, they stay for ever, in their groups too.
  *
  * Cost: one system call per process of the machine and round, 0.15 ms for 130; nested, four.
  * Rejected: walking down from our own children (misses what a subreaper in between has).
@@ -49,6 +50,8 @@
 #define P_PIDFD 3
 #endif
 
+/* open_marked: somebody is there, and there is no descriptor to hold him by. */
+#define NO_DESCRIPTOR (-2)
 /* Rounds until a tree that keeps forking is given up; two are usual. */
 #define ROUNDS_MAX 256u
 /* Killed processes of a round that are waited for; more are simply met again. */
@@ -74,12 +77,33 @@ static uint64_t family_of(const struct tr__trees *trees)
            << TREE_BITS;
 }
 
+/* Under the mutex. Asks for what it does not have; without, later walks may be refused. */
+static void open_spares(struct tr__trees *trees)
+{
+    for (unsigned index = 0; index < TR__TREE_SPARES; index++) {
+        if (trees->walk_fds[index] < 0) {
+            trees->walk_fds[index] = open("/dev/null", O_PATH | O_CLOEXEC);
+        }
+    }
+}
+
+void tr__tree_spares_close(struct tr__trees *trees)
+{
+    for (unsigned index = 0; index < TR__TREE_SPARES; index++) {
+        if (trees->walk_fds[index] >= 0) {
+            (void)close(trees->walk_fds[index]); /* nothing was written */
+            trees->walk_fds[index] = -1;
+        }
+    }
+}
+
 void tr__tree_mark_make(struct tr__tree *tree)
 {
     struct tr__trees *trees = tree->trees;
     const char *outer = getenv(TR__TREE_MARK_NAME);
     char own[TR__TREE_NAME_BYTES];
 
+    open_spares(trees);
     trees->marks = (trees->marks + 1) & (uint32_t)MASK(TREE_BITS);
     trees->marks += trees->marks == 0;
     tree->mark = family_of(trees) | trees->marks;
@@ -151,15 +175,18 @@ static bool carries(const struct tr__tree *tree, pid_t pid, char *buffer)
     return buffer != NULL ? is_in_environment(tree, pid, buffer) : number_of(pid) == tree->mark;
 }
 
-/* A pidfd of a living process that carries the mark and is not the leader; -1. */
+/* A pidfd of a living process that carries the mark and is not the leader; -1; NO_DESCRIPTOR. */
 static int open_marked(const struct tr__tree *tree, pid_t pid, char *buffer)
 {
     if (pid == tree->leader || pid == tree->trees->host || !carries(tree, pid, buffer)) {
         return -1;
     }
     int process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (process_fd < 0) {
+        return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? NO_DESCRIPTOR : -1;
+    }
     struct pollfd ended = {.fd = process_fd, .events = POLLIN};
-    if (process_fd >= 0 && (!carries(tree, pid, buffer) || poll(&ended, 1, 0) != 0)) {
+    if (!carries(tree, pid, buffer) || poll(&ended, 1, 0) != 0) {
         (void)close(process_fd); /* another's by now, or a zombie */
         process_fd = -1;
     }
@@ -197,15 +224,15 @@ uint32_t tr__tree_marked_count(const struct tr__tree *tree)
     pid_t pid;
 
     if (!tr__tree_walk_proc(&walk)) {
-        return 0;
+        return 1; /* no descriptor: somebody may be there */
     }
     char *buffer = take_buffer(tree);
     while ((pid = tr__tree_walk_next(&walk)) != 0) {
         int process_fd = open_marked(tree, pid, buffer);
         if (process_fd >= 0) {
             (void)close(process_fd);
-            count += 1;
         }
+        count += process_fd != -1;
     }
     tr__memory_give(buffer);
     tr__tree_walk_done(&walk);
@@ -230,20 +257,22 @@ static void bury(int process_fd)
     (void)close(process_fd);
 }
 
-/* One walk that kills whoever is met. */
-static uint32_t kill_round(const struct tr__tree *tree, char *buffer)
+/* One walk that kills whoever is met. *ret_blind: it could not see or hold everybody. */
+static uint32_t kill_round(const struct tr__tree *tree, char *buffer, bool *ret_blind)
 {
     int killed[WAITED_MAX];
     struct tr__tree_walk walk;
     uint32_t count = 0;
     pid_t pid;
 
-    if (!tr__tree_walk_proc(&walk)) {
+    *ret_blind = !tr__tree_walk_proc(&walk);
+    if (*ret_blind) {
         return 0;
     }
     while ((pid = tr__tree_walk_next(&walk)) != 0) {
         int process_fd = open_marked(tree, pid, buffer);
         if (process_fd < 0) {
+            *ret_blind = *ret_blind || process_fd == NO_DESCRIPTOR;
             continue;
         }
         bool hit = syscall(SYS_pidfd_send_signal, process_fd, SIGKILL, NULL, 0) == 0;
@@ -261,13 +290,31 @@ static uint32_t kill_round(const struct tr__tree *tree, char *buffer)
     return count;
 }
 
+/* The same with the descriptors kept for it: one for the walk, one for who is met. */
+static uint32_t kill_round_with_spares(const struct tr__tree *tree, char *buffer)
+{
+    struct tr__trees *trees = tree->trees;
+    bool blind;
+
+    (void)pthread_mutex_lock(&trees->mutex); /* a plain mutex of ours cannot fail */
+    tr__tree_spares_close(trees);
+    uint32_t count = kill_round(tree, buffer, &blind);
+    open_spares(trees);
+    (void)pthread_mutex_unlock(&trees->mutex);
+    return count;
+}
+
 uint32_t tr__tree_marked_kill(const struct tr__tree *tree)
 {
     char *buffer = take_buffer(tree);
     uint32_t total = 0;
 
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
-        uint32_t count = kill_round(tree, buffer);
+        bool blind;
+        uint32_t count = kill_round(tree, buffer, &blind);
+        if (count == 0 && blind) {
+            count = kill_round_with_spares(tree, buffer);
+        }
         if (count == 0) {
             break;
         }

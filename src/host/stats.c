@@ -1,14 +1,12 @@
 /*
- * stats.c: numbers about a manager; facts about the machine; opening event readers.
+ * stats.c: tr_manager_stats: numbers about a manager.
  *
- * Owner thread: any host thread. Called by hosts; calls completion, ring, workers, probe.
+ * Owner thread: any host thread. Called by hosts; calls completion, ring, workers, tree.
  *
  * Complexity: reading sums over shards and lanes; nothing is stopped for it.
  */
-#include <sched.h>
 #include <string.h>
 
-#include "base/probe.h"
 #include "host/manager.h"
 
 /* One lane after the other: a slot may be counted where it was and where it is now. Each lane's
@@ -96,12 +94,4 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.outlive_host = !tr__spawner_dies_with_host();
     *ret_stats = stats;
     return 0;
-}
-
-int tr_reader_open(tr_manager *manager, const tr_reader_options *options, tr_reader **ret_reader)
-{
-    if (manager == NULL || ret_reader == NULL) {
-        return TR_EINVAL;
-    }
-    return tr__reader_open(&manager->completion->events, options, ret_reader);
 }

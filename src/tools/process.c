@@ -369,6 +369,7 @@ static void begin(struct tr__run *run)
     bool pending = spec->input.size > 0 || (terminal && !open_input);
     run->input_fd = !pending ? -1 : terminal ? run->child.output_fd : run->child.input_fd;
     run->input_ready = pending;
+    run->live->process_fd = run->child.process_fd;
     tr__live_start(run->live, run->child.pid, run->child.input_fd,
                    terminal ? run->child.output_fd : -1, pending);
     run->child.input_fd = -1;

@@ -168,7 +168,7 @@ static void end_tree(struct tr__run *run, tr_process_result *result)
     }
     if (!keeps) {
         if (result->tree == TR_TREE_GROUP) {
-            result->swept = sweep(run);
+            result->swept += sweep(run); /* who carries a mark was counted above */
         }
         tr__tree_close(run->tree);
     }

@@ -1,6 +1,6 @@
 /*
- * Defects of the original, by their numbers in the contract: memory, costs, events, listings,
- * waiting. D6 to D9, D13, D14, D17, D23 to D25, D29.
+ * Defects that managers of this kind have had, by number; a case says what holds here instead:
+ * memory, costs, events, listings, waiting. D6 to D9, D13, D14, D17, D23 to D25, D29.
  */
 #include <sys/resource.h>
 #include <time.h>

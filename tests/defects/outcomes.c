@@ -1,6 +1,6 @@
 /*
- * Defects of the original, by their numbers in the contract: outcomes, cancelling, turns.
- * D1 to D5, D12, D15, D16, D18, D28.
+ * Defects that managers of this kind have had, by number; a case says what holds here instead:
+ * outcomes, cancelling, turns. D1 to D5, D12, D15, D16, D18, D28.
  */
 #include <stdint.h>
 

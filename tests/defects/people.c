@@ -1,6 +1,6 @@
 /*
- * Defects of the original, by their numbers in the contract: approvals and processes.
- * D10, D11, D26; D19 to D22, D27.
+ * Defects that managers of this kind have had, by number; a case says what holds here instead:
+ * approvals and processes. D10, D11, D26; D19 to D22, D27.
  */
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /*
- * The contract's section 7, what approval.c and approval_wait.c leave open: the time in the queue
- * after an approval, and the bytes that requests hold.
+ * Approval, what approval.c and approval_wait.c leave open: the time in the queue after an approval,
+ * and the bytes that requests hold.
  */
 #include "support/host.h"
 

@@ -1,5 +1,5 @@
 /*
- * The contract's section 6: who has missed events can go on from a listing: what is listed after
+ * Who has missed events can go on from a listing: what is listed after
  * the gap, and the events after it, tell of every task that is there.
  */
 #include "support/host.h"

@@ -1,5 +1,5 @@
 /*
- * G5 of the contract: what an operation costs depends on what it touches, not on what runs beside
+ * G5, flat: what an operation costs depends on what it touches, not on what runs beside
  * it or has run before. Costs are this thread's own processor time, and the margin is wide: a cost
  * that grew with the crowd would be hundreds of times higher.
  */

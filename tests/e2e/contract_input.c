@@ -1,5 +1,5 @@
 /*
- * The contract's section 11: bad public input never aborts the host. Every function with NULL for
+ * Bad public input never aborts the host. Every function with NULL for
  * whatever can be NULL; ids, enumerations and sizes that are nonsense are in refusal.c, launch.c,
  * config.c and the others by subject.
  */

@@ -1,5 +1,5 @@
 /*
- * The contract's section 3, sentence by sentence: what a refused launch has not done, on which
+ * The promises of a launch, sentence by sentence: what a refused launch has not done, on which
  * thread callbacks run and in which order, and every option at every level.
  */
 #include "support/host.h"

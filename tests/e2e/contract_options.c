@@ -1,5 +1,5 @@
 /*
- * The contract's section 3: each option can be given at launch, by the routing callback and as the
+ * Each option can be given at launch, by the routing callback and as the
  * tool's default, and wins in this order. Route, delivery, continue policy and output cap are in
  * options.c; here are timeouts, lifetime and priority.
  */

@@ -1,5 +1,5 @@
 /*
- * G1 of the contract: a resolution is terminal. Nothing of a task comes after it, through whatever
+ * G1, one outcome: a resolution is terminal. Nothing of a task comes after it, through whatever
  * channel: a host may forget all about the task when it has taken it.
  */
 #include "support/host.h"

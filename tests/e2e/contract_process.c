@@ -1,6 +1,6 @@
 /*
- * The contract's sections 4 and 8, for calls that run programs: whatever stops one, its outcome
- * says what, and brings all the output so far.
+ * Calls that run programs: whatever stops one, its outcome says what, and brings all the output so
+ * far.
  */
 #include <toolring/process.h>
 

@@ -1,5 +1,5 @@
 /*
- * The contract's section 4: whoever loses a race has done nothing. An interrupt stops what is in
+ * Whoever loses a race has done nothing. An interrupt stops what is in
  * front; a task that was detached before is background, and survives it.
  */
 #include "support/host.h"

@@ -175,6 +175,18 @@ void host_run_spec(struct host *host, const tr_process_spec *spec, struct job *j
     CHECK_EQ_INT(job->status, 0);
 }
 
+void host_run_timed(struct host *host, tr_process_spec *spec, size_t bytes, struct job *job)
+{
+    for (;;) {
+        host_run_spec(host, spec, job);
+        if (job->result.out.total >= bytes || spec->timeout_ns > PATIENCE_SECONDS * TR_SECOND) {
+            return;
+        }
+        tr_process_result_done(&job->result);
+        spec->timeout_ns *= 2;
+    }
+}
+
 void host_run_shell(struct host *host, const char *command, struct job *job)
 {
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;

@@ -62,6 +62,9 @@ unsigned host_wait(struct host *host, tr_outcome *ret_outcome);
 tr_outcome host_run(struct host *host, struct job *job);
 /* Runs a program that must start. */
 void host_run_spec(struct host *host, const tr_process_spec *spec, struct job *job);
+/* The same for one that is to be stopped by its timeout after it has written so many bytes; on a
+ * machine too busy for that it gets another try with twice the time. */
+void host_run_timed(struct host *host, tr_process_spec *spec, size_t bytes, struct job *job);
 void host_run_shell(struct host *host, const char *command, struct job *job);
 
 /* Takes the task's standard output from a place on, until it is `text`. */

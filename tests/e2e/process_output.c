@@ -123,7 +123,11 @@ CASES(output_is_kept)
         spec.grace_ns = 50 * TR_MILLISECOND;
         spec.overflow = endings[at].overflow;
         spec.output_bytes_max = 10000;
-        host_run_spec(host, &spec, &job);
+        if (spec.timeout_ns == 0) {
+            host_run_spec(host, &spec, &job);
+        } else {
+            host_run_timed(host, &spec, spec.overflow == TR_OVERFLOW_PAUSE ? 10000 : 5, &job);
+        }
         CHECK_EQ_INT(job.result.timed_out, endings[at].timeout_ns != 0);
         CHECK_EQ_INT(job.result.overflowed, endings[at].overflow == TR_OVERFLOW_KILL);
         CHECK_EQ_U64(job.result.out.size + job.result.out.omitted, job.result.out.total);
@@ -253,7 +257,7 @@ CASES(paused_for_nobody)
         spec.output_bytes_max = 16384;
         spec.timeout_ns = 200 * TR_MILLISECOND;
         struct job job;
-        host_run_spec(host, &spec, &job);
+        host_run_timed(host, &spec, at == 0 ? 16384 : 38893, &job);
         CHECK_EQ_INT(job.result.timed_out, at == 0); /* the other one had exited by then */
         CHECK(job.result.out.total >= 16384);
         tr_process_result_done(&job.result);

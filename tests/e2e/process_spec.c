@@ -2,6 +2,7 @@
  * tr_process end to end: what is refused before anything was done, and what the child is made like.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -80,9 +80,9 @@ CASES(timeout_keeps_output)
 {
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;
     struct job job;
-    spec.shell = "echo before; echo oops >&2; exec sleep 300";
+    spec.shell = "echo oops >&2; echo before; exec sleep 300";
     spec.timeout_ns = 200 * TR_MILLISECOND;
-    host_run_spec(host, &spec, &job);
+    host_run_timed(host, &spec, 7, &job);
     CHECK(job.result.timed_out && !job.result.cancelled);
     CHECK_EQ_INT(job.result.signal, SIGTERM);
     CHECK_EQ_INT(job.result.exit_code, -1);
@@ -105,7 +105,7 @@ CASES(timeout_then_force)
     spec.shell = "trap '' TERM; echo up; while :; do sleep 300; done";
     spec.timeout_ns = 100 * TR_MILLISECOND;
     spec.grace_ns = 100 * TR_MILLISECOND;
-    host_run_spec(host, &spec, &job);
+    host_run_timed(host, &spec, 3, &job);
     CHECK(job.result.timed_out);
     CHECK_EQ_INT(job.result.signal, SIGKILL);
     CHECK(job.result.wall_ns >= 200 * TR_MILLISECOND);
@@ -231,7 +231,7 @@ CASES(floods)
     spec.shell = "yes & exec yes >&2";
     spec.timeout_ns = 500 * TR_MILLISECOND;
     spec.output_bytes_max = 10000;
-    host_run_spec(host, &spec, &job);
+    host_run_timed(host, &spec, 1 << 20, &job);
     CHECK(job.result.timed_out);
     CHECK_EQ_U64(job.result.out.size, 10000);
     CHECK(job.result.out.omitted > 0 && job.result.error.omitted > 0);
@@ -307,7 +307,7 @@ CASES(stopped_daemons_die)
     spec.shell = "sleep 300 >/dev/null 2>&1 & echo $!; wait";
     spec.lifetime = TR_PROCESS_LIFETIME_DAEMON;
     spec.timeout_ns = 200 * TR_MILLISECOND;
-    host_run_spec(host, &spec, &job);
+    host_run_timed(host, &spec, 1, &job);
     CHECK(job.result.timed_out);
     CHECK_EQ_U64(job.result.survivors, 0);
     CHECK(!is_running(number_in(&job.result.out)));

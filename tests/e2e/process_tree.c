@@ -254,6 +254,34 @@ CASE(process_tree, lifetimes_of_a_group)
     check_lifetimes(TR_TREE_GROUP);
 }
 
+/* Where there is no leaf, who is meant to live on carries a mark; if its program is stopped, it is
+ * found by that, and told of. */
+CASE(process_tree, who_was_meant_to_live_on_is_swept_from_the_stopped)
+{
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    struct job job = {.spec = &spec};
+    struct tree_rig rig;
+    struct host host;
+    tr_outcome outcome;
+
+    open_in(&host, TR_TREE_GROUP);
+    make_line(&rig, "setsid sh -c 'printf r; exec sleep %s' & wait");
+    spec.shell = rig.line;
+    spec.lifetime = TR_PROCESS_LIFETIME_SESSION;
+    spec.grace_ns = TR_MILLISECOND;
+    host_launch(&host, &job);
+    host_await_output(&host, &job, TR_STREAM_OUT, 1);
+    CHECK_EQ_INT(tr_task_cancel(host.manager, host_task(&job), NULL), 0);
+    (void)host_wait(&host, &outcome);
+    WAIT_UNTIL(tr__load_acquire(&job.ended) != 0, PATIENCE_SECONDS); /* pairs with run_job */
+    CHECK_EQ_INT(job.result.tree, TR_TREE_GROUP);
+    CHECK_EQ_U64(job.result.swept, 1);
+    CHECK_EQ_U64(job.result.survivors, 0);
+    CHECK_EQ_INT(tree_find(rig.token), 0);
+    tr_process_result_done(&job.result);
+    host_close(&host);
+}
+
 CASE(process_tree, figures_of_the_whole_tree)
 {
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;

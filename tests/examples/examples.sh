@@ -21,7 +21,7 @@ libraries() {
         flags --libs
     else
         # A sanitized library takes its memory from the sanitizer, not from mimalloc.
-        flags --static --libs | sed "s|-ltoolring|$(find "$prefix" -name libtoolring.a)|; s|-lmimalloc||"
+        flags --static --libs | sed "s|-ltoolring|$(find "$prefix" -name libtoolring.a)|; s|-lmimalloc||g"
     fi
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -344,6 +345,40 @@ THREADED(live, signals_reach_the_group_until_it_is_reaped)
     tr__live_stop(program.live);
     CHECK_EQ_INT(waitpid(child, &status, 0), child);
     CHECK_EQ_INT(tr_task_signal(rig->manager, program.task, SIGKILL), TR_ESTATE);
+    tr_batch_release(program_end(&program));
+}
+
+/* A host that ignores SIGCHLD: the leader is collected by the kernel, and its number, another's. */
+THREADED(live, signals_reach_no_stranger)
+{
+    struct program program;
+    program_open(rig, &program);
+    pid_t leader = fork();
+    CHECK(leader >= 0);
+    if (leader == 0) {
+        _exit(0);
+    }
+    program.live->process_fd = (int)syscall(SYS_pidfd_open, leader, 0);
+    CHECK(program.live->process_fd >= 0);
+    int borrowed = program.live->process_fd;
+    CHECK_EQ_INT(waitpid(leader, NULL, 0), leader);
+    pid_t stranger = fork();
+    CHECK(stranger >= 0);
+    if (stranger == 0) {
+        (void)alarm(RIG_PATIENCE_SECONDS);
+        for (;;) {
+            (void)pause();
+        }
+    }
+    CHECK_EQ_INT(setpgid(stranger, stranger), 0);
+    tr__live_start(program.live, stranger, program.input[1], -1, false);
+    CHECK_EQ_INT(tr_task_signal(rig->manager, program.task, SIGKILL), TR_ESTATE);
+    CHECK_EQ_INT(waitpid(stranger, NULL, WNOHANG), 0);
+    CHECK_EQ_INT(kill(stranger, SIGTERM), 0);
+    int status = 0;
+    CHECK_EQ_INT(waitpid(stranger, &status, 0), stranger);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM); /* and not SIGKILL */
+    CHECK_EQ_INT(close(borrowed), 0);
     tr_batch_release(program_end(&program));
 }
 

@@ -1,6 +1,6 @@
 /* Task: every state, every transition, against a table written from the documentation in task.h.
  *
- * The table is a second opinion: what task.h and the contract say must happen, cell by cell, in
+ * The table is a second opinion: what task.h and the public headers say must happen, cell by cell, in
  * terms of what changes in the word. Every cell is tried with every combination of the bits that
  * must not matter, with the right and with a stale id, with and without an event to publish.
  */
