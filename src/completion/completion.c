@@ -23,6 +23,20 @@
 #include "base/memory.h"
 #include "completion/settle.h"
 
+/* A session without tasks may still have requests in the one channel when the resolution came by
+ * the other: its task's delivery was changed meanwhile. */
+static void clear(void *context, struct tr__session *session)
+{
+    struct tr__completion *completion = (struct tr__completion *)context;
+    struct tr__tally tally = tr__completion_shared(completion);
+    if (!tr__mpsc_is_empty(&session->loop.queue)) {
+        tr__settle_discard(completion, tally, &session->loop);
+    }
+    if (!tr__mpsc_is_empty(&session->ready.queue)) {
+        tr__settle_discard(completion, tally, &session->ready);
+    }
+}
+
 int tr__completion_init(struct tr__completion *completion,
                         const struct tr__completion_config *config)
 {
@@ -30,6 +44,8 @@ int tr__completion_init(struct tr__completion *completion,
     if (error < 0) {
         return error;
     }
+    completion->registry.clear = clear;
+    completion->registry.context = completion;
     error = tr__arena_init(&completion->arena, config->bytes_max);
     if (error < 0) {
         goto free_registry;

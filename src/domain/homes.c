@@ -77,6 +77,9 @@ void tr__session_leave(struct tr__session *session, struct tr__lane *lane,
     if (session->turns > 0) {
         return;
     }
+    if (registry->clear != NULL) {
+        registry->clear(registry->context, session);
+    }
     tr__session_done(session);
     lane->sessions_used--;
     tr__slots_stale(&registry->sessions, &session->slot);

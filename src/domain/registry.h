@@ -68,6 +68,10 @@ struct tr__registry {
     tr__atomic_u32 next_lane;
     tr__atomic_u64 moves; /* of slots between lanes; written under the lane's lock they left */
     struct tr__room room; /* who waits for slots, fibers or bytes */
+    /* Under the lane's lock: a session is about to be free; what is left in its channels goes with
+     * it. NULL: nothing is ever in them. Set by completion before anybody knows the registry. */
+    void (*clear)(void *context, struct tr__session *session);
+    void *context;
     struct tr__lane lanes[TR__LANES];
 };
 

@@ -16,7 +16,8 @@
  *  1. A pidfd is taken before the mark is looked at. If the id has a new owner by then, the pidfd
  *     still means the old one, and the signal goes nowhere.
  *  2. Killing goes on until a whole walk through /proc finds nobody alive: killed processes do not
- *     fork, so each round leaves only children born during it. (Stopping all of them first was
+ *     fork, so each round leaves only children born during it. Whom the kernel cannot end (he is
+ *     frozen, or hangs in a device) is not waited for twice. (Stopping all of them first was
  *     tried: it saves no round, since a killed process is as still as a stopped one.)
  *  3. Collected is only who carries a mark of this manager, or lies in a leaf of its directory, and
  *     is not the leader of a tree in use: those belong to whoever spawned them. The host's own
@@ -56,8 +57,8 @@
 #define ROUNDS_MAX 256u
 /* Killed processes of a round that are waited for; more are simply met again. */
 #define WAITED_MAX 32u
-/* How long one is waited for: the kernel needs a millisecond, or it hangs in a device. */
-#define DEATH_MS 200
+/* How long those are waited for: the kernel needs a millisecond, or they hang in a device. */
+#define DEATH_NS (UINT64_C(200) * TR__NS_PER_MS)
 /* The largest environment that is searched. */
 #define ENVIRONMENT_BYTES ((size_t)256 << 10)
 
@@ -247,32 +248,40 @@ static void collect(int process_fd)
     (void)waitid((idtype_t)P_PIDFD, (id_t)process_fd, &info, WEXITED | WNOHANG); /* as above */
 }
 
-/* Waits until a killed process is gone, and collects it if it has become ours. */
-static void bury(int process_fd)
+/* Waits until a killed process is gone, and collects it if it has become ours. Whether it is. */
+static bool bury(int process_fd, uint64_t until_ns)
 {
     struct pollfd ended = {.fd = process_fd, .events = POLLIN};
+    uint64_t left_ms = tr__clock_left(tr__clock_now(), until_ns) / TR__NS_PER_MS;
+    bool gone = poll(&ended, 1, (int)left_ms) == 1; /* else the next round looks again */
 
-    (void)poll(&ended, 1, DEATH_MS); /* the next round looks again */
     collect(process_fd);
     (void)close(process_fd);
+    return gone;
 }
 
-/* One walk that kills whoever is met. *ret_blind: it could not see or hold everybody. */
-static uint32_t kill_round(const struct tr__tree *tree, char *buffer, bool *ret_blind)
+/* What a round has come upon. */
+struct round {
+    bool blind; /* it could not see or hold everybody */
+    bool stuck; /* of those it killed and waited for, nobody died */
+};
+
+/* One walk that kills whoever is met. Returns how many. */
+static uint32_t kill_round(const struct tr__tree *tree, char *buffer, struct round *round)
 {
     int killed[WAITED_MAX];
     struct tr__tree_walk walk;
     uint32_t count = 0;
     pid_t pid;
 
-    *ret_blind = !tr__tree_walk_proc(&walk);
-    if (*ret_blind) {
+    *round = (struct round){.blind = !tr__tree_walk_proc(&walk)};
+    if (round->blind) {
         return 0;
     }
     while ((pid = tr__tree_walk_next(&walk)) != 0) {
         int process_fd = open_marked(tree, pid, buffer);
         if (process_fd < 0) {
-            *ret_blind = *ret_blind || process_fd == NO_DESCRIPTOR;
+            round->blind = round->blind || process_fd == NO_DESCRIPTOR;
             continue;
         }
         bool hit = syscall(SYS_pidfd_send_signal, process_fd, SIGKILL, NULL, 0) == 0;
@@ -284,21 +293,23 @@ static uint32_t kill_round(const struct tr__tree *tree, char *buffer, bool *ret_
         count += hit;
     }
     tr__tree_walk_done(&walk);
+    uint64_t until_ns = tr__clock_after(tr__clock_now(), DEATH_NS);
+    round->stuck = count > 0;
     for (uint32_t index = 0; index < count && index < WAITED_MAX; index++) {
-        bury(killed[index]);
+        round->stuck = !bury(killed[index], until_ns) && round->stuck;
     }
     return count;
 }
 
 /* The same with the descriptors kept for it: one for the walk, one for who is met. */
-static uint32_t kill_round_with_spares(const struct tr__tree *tree, char *buffer)
+static uint32_t kill_round_with_spares(const struct tr__tree *tree, char *buffer,
+                                       struct round *round)
 {
     struct tr__trees *trees = tree->trees;
-    bool blind;
 
     (void)pthread_mutex_lock(&trees->mutex); /* a plain mutex of ours cannot fail */
     tr__tree_spares_close(trees);
-    uint32_t count = kill_round(tree, buffer, &blind);
+    uint32_t count = kill_round(tree, buffer, round);
     open_spares(trees);
     (void)pthread_mutex_unlock(&trees->mutex);
     return count;
@@ -309,16 +320,16 @@ uint32_t tr__tree_marked_kill(const struct tr__tree *tree)
     char *buffer = take_buffer(tree);
     uint32_t total = 0;
 
-    for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
-        bool blind;
-        uint32_t count = kill_round(tree, buffer, &blind);
-        if (count == 0 && blind) {
-            count = kill_round_with_spares(tree, buffer);
-        }
-        if (count == 0) {
-            break;
+    for (uint32_t rounds = 0; rounds < ROUNDS_MAX; rounds++) {
+        struct round round;
+        uint32_t count = kill_round(tree, buffer, &round);
+        if (count == 0 && round.blind) {
+            count = kill_round_with_spares(tree, buffer, &round);
         }
         total += count;
+        if (count == 0 || round.stuck) {
+            break; /* nobody is there, or only who cannot die now: he has his SIGKILL */
+        }
     }
     tr__memory_give(buffer);
     return total;

@@ -1,6 +1,6 @@
 /*
- * Approval, what approval.c and approval_wait.c leave open: the time in the queue after an approval,
- * and the bytes that requests hold.
+ * What approval.c and approval_wait.c leave open: the time in the queue after an approval, and the
+ * bytes that requests hold.
  */
 #include "support/host.h"
 
@@ -121,4 +121,42 @@ CASE_TIMEOUT(contract_approval, requests_are_bounded_threaded, RIG_TIMEOUT_SECON
 CASE_TIMEOUT(contract_approval, requests_are_bounded_inline, RIG_TIMEOUT_SECONDS)
 {
     requests_are_bounded(RIG_INLINE);
+}
+
+/* A request in one channel, its task's resolution through the other: the request that nobody took
+ * goes with the session, its bytes too. */
+CASE(contract_approval, request_left_behind_goes_with_its_session)
+{
+    for (unsigned mode = 0; mode < 2; mode++) {
+        struct rig rig;
+        tr_stats stats;
+        tr_session_id session;
+        tr_turn_id turn;
+        tr_launched launched;
+        tr_batch *batch;
+        tr_config config = TR_CONFIG_INIT;
+        config.permit = ask_once;
+        rig_open(&rig, mode == 0 ? RIG_THREADED : RIG_INLINE, &config);
+        CHECK_EQ_INT(tr_session_open(rig.manager, NULL, &session), 0);
+        CHECK_EQ_INT(tr_turn_open(rig.manager, session, NULL, &turn), 0);
+        tr_request request = TR_REQUEST_INIT(turn, rig.nothing);
+        request.input = rig_bytes("ask");
+        request.options.route = TR_ROUTE_BACKGROUND;
+        CHECK_EQ_INT(tr_launch(rig.manager, &request, &launched), TR_PENDING);
+        CHECK_EQ_INT(tr_manager_stats(rig.manager, &stats), 0);
+        CHECK(stats.bytes_used > 0);
+        CHECK_EQ_INT(tr_task_set_delivery(rig.manager, launched.task, TR_DELIVERY_MANUAL), 0);
+        CHECK_EQ_INT(tr_task_deny(rig.manager, launched.task, "no"), 0);
+        CHECK_EQ_INT(tr_ready_take(rig.manager, session, TR_FOREVER, 1, &batch), 1);
+        rig_check_release(batch, launched.task, TR_OUTCOME_DENIED);
+        CHECK_EQ_INT(tr_turn_close(rig.manager, turn, 0), 0);
+        CHECK_EQ_INT(tr_session_close(rig.manager, session, 0), 0);
+        do { /* until the timer of the request has let go of the task */
+            CHECK(tr_ready_take(rig.manager, session, 0, 1, &batch) <= 0);
+            CHECK_EQ_INT(tr_manager_stats(rig.manager, &stats), 0);
+        } while (stats.sessions_used > 1);
+        CHECK_EQ_INT(tr_manager_stats(rig.manager, &stats), 0); /* looking may have freed it */
+        CHECK_EQ_U64(stats.bytes_used, 0);
+        rig_close(&rig);
+    }
 }

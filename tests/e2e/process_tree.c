@@ -265,10 +265,9 @@ CASE(process_tree, who_was_meant_to_live_on_is_swept_from_the_stopped)
     tr_outcome outcome;
 
     open_in(&host, TR_TREE_GROUP);
-    make_line(&rig, "setsid sh -c 'printf r; exec sleep %s' & wait");
+    make_line(&rig, "setsid sh -c 'printf r; exec sleep %s >/dev/null 2>&1' & wait");
     spec.shell = rig.line;
     spec.lifetime = TR_PROCESS_LIFETIME_SESSION;
-    spec.grace_ns = TR_MILLISECOND;
     host_launch(&host, &job);
     host_await_output(&host, &job, TR_STREAM_OUT, 1);
     CHECK_EQ_INT(tr_task_cancel(host.manager, host_task(&job), NULL), 0);

@@ -1,7 +1,7 @@
 /* Task: every state, every transition, against a table written from the documentation in task.h.
  *
- * The table is a second opinion: what task.h and the public headers say must happen, cell by cell, in
- * terms of what changes in the word. Every cell is tried with every combination of the bits that
+ * The table is a second opinion: what task.h and the public headers say must happen, cell by cell,
+ * in terms of what changes in the word. Every cell is tried with every combination of the bits that
  * must not matter, with the right and with a stale id, with and without an event to publish.
  */
 #include "domain/task.h"

@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
+
 /* ---- nobody escapes ---- */
 
 CASE(tree, nobody_escapes_a_leaf)
@@ -177,8 +179,8 @@ static void kill_without_descriptors(tr_tree_mode mode)
 
     tree_open(&rig, mode);
     tree_run(&rig,
-             "setsid sh -c 'printf r; exec sleep %s' & "
-             "setsid sh -c 'printf r; exec sleep %s' & wait",
+             "token=%s; for each in 1 2; do setsid sh -c \"printf r; exec sleep $token\" & done; "
+             "wait",
              TR_PROCESS_LIFETIME_TASK);
     tree_await_ready(&rig, 2);
     CHECK_EQ_INT(getrlimit(RLIMIT_NOFILE, &all), 0);
@@ -205,6 +207,37 @@ CASE(tree, leaf_is_killed_without_a_descriptor_to_spare)
 CASE(tree, sweep_kills_without_a_descriptor_to_spare)
 {
     kill_without_descriptors(TR_TREE_SWEEP);
+}
+
+/* A process that the old freezer holds dies when it is let go, and not before. */
+CASE(tree, sweep_waits_once_for_who_cannot_die)
+{
+    struct tree_rig rig;
+    char folder[64];
+    char line[256];
+    char state[96];
+
+    (void)snprintf(folder, sizeof folder, "/sys/fs/cgroup/freezer/toolring-test-%d", (int)getpid());
+    if (mkdir(folder, 0755) != 0) {
+        SKIP("no freezer of cgroup v1 here, or not for us");
+    }
+    (void)snprintf(line, sizeof line,
+                   "setsid sh -c 'echo $$ >%s/cgroup.procs; printf r; exec sleep %%s' & wait",
+                   folder);
+    (void)snprintf(state, sizeof state, "%s/freezer.state", folder);
+    tree_open(&rig, TR_TREE_SWEEP);
+    tree_run(&rig, line, TR_PROCESS_LIFETIME_TASK);
+    tree_await_ready(&rig, 1);
+    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, state, "FROZEN"), 0);
+    uint64_t before = tr__clock_now();
+    tr__tree_kill(rig.spawn.tree);
+    CHECK(tr__clock_now() - before < 20 * TR__NS_PER_SECOND); /* it took 51 s */
+    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, state, "THAWED"), 0);
+    while (tree_find(rig.token) > 0 || (rmdir(folder) != 0 && errno == EBUSY)) {
+        (void)poll(NULL, 0, 1);
+    }
+    (void)tree_finish(&rig);
+    tree_close(&rig);
 }
 
 CASE(tree, close_removes_the_directory)
