@@ -150,6 +150,7 @@ static size_t run_at(const struct tr__capture *capture, uint64_t offset, const u
     TR_ASSERT(offset <= capture->total);
     if (capture->wrapped && offset >= capture->head) {
         size_t ring = ring_size(capture);
+        TR_ASSERT(ring > 0);
         size_t back = (size_t)(capture->total - offset);
         TR_ASSERT(back <= ring);
         place = capture->head + (capture->next - capture->head + ring - back) % ring;
@@ -282,6 +283,7 @@ void tr__capture_added(struct tr__capture *capture, size_t size)
     capture->total += size;
     if (capture->wrapped) {
         size_t ring = ring_size(capture);
+        TR_ASSERT(ring > 0);
         capture->next = capture->head + (capture->next - capture->head + size) % ring;
     } else {
         capture->used += size;

@@ -125,6 +125,8 @@ static void wake_seat(struct tr__workers *workers, uint32_t seat)
     /* acquire: pairs with the release that seated it. */
     struct tr__worker *worker =
         (struct tr__worker *)tr__load_acquire(&workers->seats[seat].occupant);
+    /* seq_cst: invariant 1; it will look, so others need not be woken while it is on its way. */
+    tr__store_seq_cst(&workers->seats[seat].mode, (uint32_t)TR__SEAT_BRIEF);
     if (tr__parker_notify(&worker->parker)) {
         count(workers, TR__WORKERS_WAKES);
     }

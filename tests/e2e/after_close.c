@@ -127,7 +127,8 @@ THREADED(after_close, discard_sends_takers_away)
         }
         rig_join(thread);
         CHECK(is_end(loop.last));
-        CHECK_EQ_INT(loop.items, round % 2 == 0);
+        /* A taker that is awake may be quicker than the discarding. */
+        CHECK(round % 2 == 0 ? loop.items == 1 : loop.items <= 1);
         rig_wait_idle(rig);
         gate_done(&gate);
     }
