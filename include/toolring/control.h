@@ -161,6 +161,20 @@ TR_EXPORT int tr_task_parse(const char *text, tr_task_id *ret_task);
 TR_EXPORT int tr_task_approve(tr_manager *manager, tr_task_id task);
 
 /**
+ * Approves one certain request: what a human has seen, and not the one that came after it. A task
+ * and the number of approvals its request shows name a request among all.
+ * @param manager the manager
+ * @param task the request's task: `item.task`
+ * @param approvals the approvals given before that request: `item.approvals`
+ * @return 0
+ * @errors TR_EALREADY that request was approved already, or the task has ended; TR_ESTATE the task
+ *         waits for no approval; TR_EINVAL there is no such request yet; else as tr_task_approve
+ * @threads as tr_task_approve
+ * @since 0.1
+ */
+TR_EXPORT int tr_task_approve_request(tr_manager *manager, tr_task_id task, unsigned approvals);
+
+/**
  * Denies a task that waits for approval: it ends as denied.
  * @param manager the manager
  * @param task the task

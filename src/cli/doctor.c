@@ -170,6 +170,16 @@ static void examine_processes(struct report *report, const tr_machine *machine)
         "%s", machine->spawn_by_clone ? "programs die with the host" : "refused: posix_spawn");
 }
 
+/* What an ordinary user may not; everything else works without. */
+static void examine_privileges(struct report *report)
+{
+    bool root = geteuid() == 0;
+    add(report, "privileges", VERDICT_OK, "", "%s",
+        root ? "root"
+             : "an ordinary user: a nice value below the host's takes CAP_SYS_NICE, a hard limit "
+               "above it CAP_SYS_RESOURCE; a cgroup takes a delegated subtree");
+}
+
 static void examine_limits(struct report *report, const tr_machine *machine)
 {
     char soft[32], hard[32];
@@ -275,6 +285,7 @@ int cli_doctor(int argument_count, char **arguments)
     }
     examine_ring(&report, &machine);
     examine_processes(&report, &machine);
+    examine_privileges(&report);
     examine_limits(&report, &machine);
     examine_engine(&report);
     if (json)

@@ -14,10 +14,14 @@
  */
 #include "host/approval.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
+
+/* No task has been approved so often. */
+#define ANY_REQUEST UINT_MAX
 
 tr_permit tr__approval_ask(tr_manager *manager, const tr_request *request, unsigned approvals,
                            tr_permit_answer *answer)
@@ -140,10 +144,15 @@ static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id i
     return 0;
 }
 
-/* With HOLD_ASK: counts the approval, asks again, and does as told. */
-static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id)
+/* With HOLD_ASK: counts the approval, asks again, and does as told. `request_at`: the approvals
+ * before the request that is meant; ANY_REQUEST: the one that waits. */
+static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id, unsigned request_at)
 {
     struct tr__cold *cold = tr__registry_cold(tr__manager_registry(manager), task);
+    unsigned given = tr__load_acquire(&cold->approvals); /* HOLD_ASK: nobody else counts now */
+    if (request_at != ANY_REQUEST && request_at != given) {
+        return request_at < given ? TR_EALREADY : TR_EINVAL;
+    }
     /* acq_rel: two approvers count one after the other. */
     unsigned approvals = tr__fetch_add_acq_rel(&cold->approvals, 1u) + 1;
     tr_permit_answer answer;
@@ -171,7 +180,7 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id)
     return 0;
 }
 
-int tr_task_approve(tr_manager *manager, tr_task_id id)
+static int approve_one(tr_manager *manager, tr_task_id id, unsigned request_at)
 {
     if (manager == NULL) {
         return TR_EINVAL;
@@ -192,10 +201,20 @@ int tr_task_approve(tr_manager *manager, tr_task_id id)
     if (tr__word_state(before) != TR__TASK_APPROVAL || !tr__task_ask(task, id)) {
         return TR_ESTATE;
     }
-    int error = approve(manager, task, id);
+    int error = approve(manager, task, id, request_at);
     tr__settle_drop(manager->completion, task, TR__TASK_HOLD_ASK);
     tr__engine_look(&manager->engine); /* it may have run here */
     return error;
+}
+
+int tr_task_approve(tr_manager *manager, tr_task_id id)
+{
+    return approve_one(manager, id, ANY_REQUEST);
+}
+
+int tr_task_approve_request(tr_manager *manager, tr_task_id id, unsigned approvals)
+{
+    return approvals == ANY_REQUEST ? TR_EINVAL : approve_one(manager, id, approvals);
 }
 
 int tr_task_deny(tr_manager *manager, tr_task_id id, const char *reason)

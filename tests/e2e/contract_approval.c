@@ -160,3 +160,39 @@ CASE(contract_approval, request_left_behind_goes_with_its_session)
         rig_close(&rig);
     }
 }
+
+static tr_permit ask_twice(void *context, const tr_request *request, unsigned approvals,
+                           tr_permit_answer *answer)
+{
+    (void)context;
+    (void)answer;
+    return approvals < 2 && request->input.size > 0 ? TR_PERMIT_ASK : TR_PERMIT_ALLOW;
+}
+
+/* Approving a request twice does not approve the next one, which nobody has seen. */
+CASE(contract_approval, one_request_is_approved_once)
+{
+    for (unsigned mode = 0; mode < 2; mode++) {
+        struct rig rig;
+        tr_config config = TR_CONFIG_INIT;
+        config.permit = ask_twice;
+        rig_open(&rig, mode == 0 ? RIG_THREADED : RIG_INLINE, &config);
+        tr_request request = TR_REQUEST_INIT(rig.turn, rig.nothing);
+        request.input = rig_bytes("ask");
+        tr_task_id task = rig_launch_request(&rig, &request).task;
+        for (unsigned approvals = 0; approvals < 2; approvals++) {
+            tr_batch *batch = rig_turn_take(&rig, rig.turn);
+            CHECK_EQ_INT(batch->items[0].type, TR_ITEM_APPROVAL);
+            CHECK_EQ_U64(batch->items[0].approvals, approvals);
+            tr_batch_release(batch);
+            CHECK_EQ_INT(tr_task_approve_request(rig.manager, task, approvals + 1), TR_EINVAL);
+            CHECK_EQ_INT(tr_task_approve_request(rig.manager, task, approvals), 0);
+            int again = tr_task_approve_request(rig.manager, task, approvals);
+            CHECK(again == TR_EALREADY || (approvals == 1 && again == TR_ESTATE));
+        }
+        rig_check_release(rig_turn_take(&rig, rig.turn), task, TR_OUTCOME_COMPLETED);
+        CHECK_EQ_INT(tr_task_approve_request(NULL, task, 0), TR_EINVAL);
+        CHECK_EQ_INT(tr_task_approve_request(rig.manager, task, UINT32_MAX), TR_EINVAL);
+        rig_close(&rig);
+    }
+}
