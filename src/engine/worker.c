@@ -40,9 +40,11 @@
 
 /* A low node is taken after so many high ones in a row: low work gets at least 1/17 of a seat. */
 #define HIGHS_MAX 16u
-/* How long the one searching worker looks on before it sleeps: several times what a wake costs both
- * sides. */
+/* How long the one searching worker looks on before it sleeps, at most: several times what a wake
+ * costs both sides. Each time in vain it is half of that, down to the least, and twice as long each
+ * time it was worth it: who waits for programs to end had better leave them the processor. */
 #define LOOK_ON_NS UINT64_C(50000)
+#define LOOK_ON_MIN_NS UINT64_C(1000)
 /* Looks between two looks at the clock and at the other seats' queues. */
 #define LOOKS_PER_ROUND 32u
 /* Nodes that may wait for a brief occupant before another worker is woken: at 0.1 us each, a wake's
@@ -245,12 +247,11 @@ void tr__worker_rests(struct tr__worker *worker)
     }
 }
 
-/* The searching worker looks on for a while. True: there is work somewhere. */
-static bool look_on(struct tr__worker *worker)
+/* The searching worker looks on until then. True: there is work somewhere. */
+static bool look_until(struct tr__worker *worker, uint64_t until)
 {
     struct tr__workers *workers = worker->workers;
     struct tr__seat *seat = &workers->seats[worker->seat];
-    uint64_t until = tr__clock_now() + LOOK_ON_NS;
     do {
         for (unsigned i = 0; i < LOOKS_PER_ROUND; i++) {
             if (has_work(seat)) {
@@ -263,6 +264,16 @@ static bool look_on(struct tr__worker *worker)
         }
     } while (tr__clock_now() < until && tr__load_relaxed(&workers->stopping) == 0);
     return false;
+}
+
+static bool look_on(struct tr__worker *worker)
+{
+    uint64_t most = worker->look_on_ns != 0 ? worker->look_on_ns : LOOK_ON_NS;
+    bool found = look_until(worker, tr__clock_now() + most);
+    most = found ? most * 2 : most / 2;
+    most = most < LOOK_ON_NS ? most : LOOK_ON_NS;
+    worker->look_on_ns = most > LOOK_ON_MIN_NS ? most : LOOK_ON_MIN_NS;
+    return found;
 }
 
 void tr__worker_sleep(struct tr__worker *worker)

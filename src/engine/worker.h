@@ -46,11 +46,12 @@ struct tr__worker {
     uint32_t index; /* among all threads, for counts */
     uint32_t seat;  /* where it sits now; its own */
     uint32_t random;
-    bool searching; /* counted in workers->searching */
-    bool rested;    /* it has looked in vain since the last node; run clears it */
-    bool started;   /* it has a thread; under the lock */
-    bool ended;     /* it has left; under the lock */
-    void *context;  /* the engine's own per-thread things */
+    bool searching;      /* counted in workers->searching */
+    bool rested;         /* it has looked in vain since the last node; run clears it */
+    bool started;        /* it has a thread; under the lock */
+    bool ended;          /* it has left; under the lock */
+    uint64_t look_on_ns; /* how long it looks on before it sleeps; 0: as long as any. Its own */
+    void *context;       /* the engine's own per-thread things */
     struct tr__fiber_cache fibers;
     struct tr__parker parker;
     tr__atomic_u64 busy_since; /* ns; 0: between tools. Its own; read by the monitor */
