@@ -37,7 +37,7 @@
 #define MOVE_MAX TR__SLOTS_CHUNK
 /* A lane with so many used slots at hand lends some rather than that fresh ones are touched: so
  * memory follows what all lanes together had at most, not what each of them had. */
-#define LEND_MIN (2 * MOVE_MAX)
+#define LEND_MIN (MOVE_MAX / 4)
 
 /* Of each lane's slots, those at hand that are known without being touched: 64 KiB of address space
  * a lane, committed as deep as it is used. */
@@ -224,6 +224,7 @@ static struct tr__slot *borrow(struct tr__registry *registry, struct tr__lane *l
         if (pthread_mutex_trylock(&from->lock) != 0) {
             continue; /* in use just now: not worth waiting for */
         }
+        tr__registry_reclaim(registry, from); /* what was released to it counts too */
         if (from->tasks.count + from->tasks.stacked >= LEND_MIN) {
             moved = move(&registry->tasks, &from->tasks, &lane->tasks);
             /* release: invariant 5, as share. */
