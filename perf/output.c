@@ -104,7 +104,7 @@ void run_output(const struct options *options)
     report_begin(options, "MiB/s", rate(BYTES, samples_at(&samples, 0.5)));
     report_also("resident MiB", (double)(peak - resident) / 1048576.0);
     report_also("plain tool MiB/s", rate(BYTES, plain_ns));
-    report_also("yes | head MiB/s", rate(BYTES, yes_ns));
+    report_also("yes to head MiB/s", rate(BYTES, yes_ns));
     if (!options->quick) {
         report_also("10 GiB MiB/s", rate(MANY_BYTES, long_ns));
     }

@@ -347,10 +347,12 @@ tr_tree_mode tr__tree_mode(const struct tr__tree *tree)
 
 int tr__tree_signal(struct tr__tree *tree, int signal_number)
 {
-    if (tree->mode == TR_TREE_CGROUP && tr__leaf_signal(tree, signal_number) == 0) {
+    int group = signal_group(tree, signal_number); /* at once: mostly that is all of it */
+
+    if (tree->mode == TR_TREE_CGROUP && tr__leaf_signal(tree, signal_number, group == 0) == 0) {
         return 0;
     }
-    return signal_group(tree, signal_number);
+    return group;
 }
 
 /* Signals a mere group; returns how many it has beside the leader, as far as that can be told. */

@@ -337,8 +337,9 @@ static bool is_member(const struct tr__tree *tree, pid_t pid)
     return found != NULL && (found[length] == '\n' || found[length] == '/');
 }
 
-/* Signals the members there are now. Returns how many were reached, or a negative errno. */
-static int signal_members(const struct tr__tree *tree, int signal_number)
+/* Signals the members there are now, but for those of the leader's group if these have their signal
+ * already. Returns how many were reached, or a negative errno. */
+static int signal_members(const struct tr__tree *tree, int signal_number, bool but_group)
 {
     struct tr__tree_walk walk;
     int reached = 0;
@@ -349,6 +350,10 @@ static int signal_members(const struct tr__tree *tree, int signal_number)
         return -errno;
     }
     while ((pid = tr__tree_walk_next(&walk)) != 0) {
+        if (but_group && getpgid(pid) == tree->leader) {
+            reached += 1;
+            continue;
+        }
         int process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
         if (process_fd < 0) {
             error = errno == ESRCH ? error : -errno;
@@ -367,9 +372,9 @@ static int signal_members(const struct tr__tree *tree, int signal_number)
     return reached > 0 ? reached : error;
 }
 
-int tr__leaf_signal(struct tr__tree *tree, int signal_number)
+int tr__leaf_signal(struct tr__tree *tree, int signal_number, bool but_group)
 {
-    int reached = signal_members(tree, signal_number);
+    int reached = signal_members(tree, signal_number, but_group);
 
     return reached > 0 ? 0 : reached == 0 ? -ESRCH : reached;
 }

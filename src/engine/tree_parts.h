@@ -157,7 +157,7 @@ int tr__leaf_open(struct tr__tree *tree, struct tr__tree_limits *limits);
 void tr__leaf_close_fds(struct tr__tree *tree, bool all);
 /* Removes it. False: somebody is still in it. */
 bool tr__leaf_remove(struct tr__tree *tree);
-int tr__leaf_signal(struct tr__tree *tree, int signal_number);
+int tr__leaf_signal(struct tr__tree *tree, int signal_number, bool but_group);
 int tr__leaf_kill(struct tr__tree *tree);
 uint32_t tr__leaf_count(struct tr__tree *tree);
 /* Reads the totals into …_end. */
