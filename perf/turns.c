@@ -6,8 +6,12 @@
  * is what an agent loop does per model answer. Events are part of the price: each call makes
  * QUEUED, STARTED and COMPLETED, and all of them must arrive.
  *
+ * The tool is a brief one (TR_TOOL_BRIEF), so the thread that waits runs what it launched: that is
+ * how a host has such functions done. The second half of the run has the same calls of a tool that
+ * is not: each goes to a worker and its result comes back from there.
+ *
  * Measured: wall time over all turns, per call, events included; latency of a turn from its opening
- * until it is idle.
+ * until it is idle; the same of the calls that were handed to workers.
  */
 #include "counts.h"
 #include "workloads.h"
@@ -15,6 +19,7 @@
 #include <stdlib.h>
 
 #define EVENTS_ROOM 256
+#define EVENTS_MAX 8192 /* the default */
 #define EVENTS_PER_CALL 3
 
 struct talk {
@@ -70,24 +75,29 @@ static uint64_t turn(struct talk *talk, size_t first)
     return spent;
 }
 
+/* All turns' calls are of this tool from now on. */
+static void use_tool(struct talk *talk, tr_tool_id tool)
+{
+    for (size_t at = 0; at < talk->calls; at++) {
+        talk->requests[at] = (tr_request)TR_REQUEST_INIT(0, tool);
+        talk->requests[at].input = (tr_bytes){&talk->inputs[at], sizeof talk->inputs[at]};
+    }
+}
+
 static void open_talk(struct talk *talk, const struct options *options, size_t turns)
 {
     tr_config config = TR_CONFIG_INIT;
     counts_open(options);
-    config.events_max = 65536; /* 1024 calls make 3072 events before the first is read */
+    REQUIRE(EVENTS_PER_CALL * options->size <= EVENTS_MAX); /* read after each turn, none lost */
+    config.events_max = EVENTS_MAX;
     host_open(&talk->host, &config, 1, false);
     REQUIRE(tr_reader_open(talk->host.manager, NULL, &talk->reader) == 0);
-    tr_tool_id tool = host_tool(&talk->host, "mix", tool_mix, NULL, 0);
     talk->calls = options->size;
     talk->inputs = calloc(talk->calls, sizeof *talk->inputs);
     talk->requests = calloc(talk->calls, sizeof *talk->requests);
     talk->launched = calloc(talk->calls, sizeof *talk->launched);
     talk->room = calloc(EVENTS_ROOM, sizeof *talk->room);
     REQUIRE(talk->inputs && talk->requests && talk->launched && talk->room);
-    for (size_t at = 0; at < talk->calls; at++) {
-        talk->requests[at] = (tr_request)TR_REQUEST_INIT(0, tool);
-        talk->requests[at].input = (tr_bytes){&talk->inputs[at], sizeof talk->inputs[at]};
-    }
     ledger_open(&talk->ledger, options->seed, turns * talk->calls);
 }
 
@@ -102,26 +112,41 @@ static void close_talk(struct talk *talk)
     free(talk->room);
 }
 
+/* `warm` turns that are not measured, then `turns` that are, from the turn `first` on; returns the
+ * nanoseconds of the latter. */
+static uint64_t pass(struct talk *talk, size_t first, size_t warm, size_t turns,
+                     struct samples *samples, struct counts *counts)
+{
+    for (size_t at = first; at < first + warm; at++) {
+        (void)turn(talk, at * talk->calls);
+    }
+    counts_begin(&talk->host, counts);
+    uint64_t begin = now_ns();
+    for (size_t at = first + warm; at < first + warm + turns; at++) {
+        samples_add(samples, turn(talk, at * talk->calls));
+    }
+    uint64_t spent = now_ns() - begin;
+    counts_end(&talk->host, counts);
+    return spent;
+}
+
 void run_turns(const struct options *options)
 {
     static struct talk talk;
-    struct samples samples;
-    struct counts counts;
+    struct samples samples, handed_samples;
+    struct counts counts, handed_counts;
     size_t work = options->quick ? 200000 : 800000;
     size_t turns = vary(options, work / (options->size + 8) + 8);
     size_t warm = turns / 10 + 1;
     samples_open(&samples, turns);
-    open_talk(&talk, options, turns + warm);
-    for (size_t at = 0; at < warm; at++) {
-        (void)turn(&talk, at * talk.calls);
-    }
-    counts_begin(&talk.host, &counts);
-    uint64_t begin = now_ns();
-    for (size_t at = warm; at < warm + turns; at++) {
-        samples_add(&samples, turn(&talk, at * talk.calls));
-    }
-    uint64_t spent = now_ns() - begin;
-    counts_end(&talk.host, &counts);
+    samples_open(&handed_samples, turns);
+    open_talk(&talk, options, 2 * (turns + warm));
+    tr_tool_id brief = host_tool(&talk.host, "mix", tool_mix, NULL, TR_TOOL_BRIEF);
+    tr_tool_id handed = host_tool(&talk.host, "mix by workers", tool_mix, NULL, 0);
+    use_tool(&talk, brief);
+    uint64_t spent = pass(&talk, 0, warm, turns, &samples, &counts);
+    use_tool(&talk, handed);
+    uint64_t handed_spent = pass(&talk, warm + turns, warm, turns, &handed_samples, &handed_counts);
     /* The events of the last calls may come a moment after their results. */
     while (talk.events < EVENTS_PER_CALL * talk.ledger.count) {
         size_t before = talk.events;
@@ -132,9 +157,12 @@ void run_turns(const struct options *options)
     report_begin(options, "ns/task", (double)spent / (double)(turns * talk.calls));
     report_latency("turn µs", &samples, 1e3);
     counts_report(&counts, (double)(turns * talk.calls));
+    report_also("by workers ns/task", (double)handed_spent / (double)(turns * talk.calls));
+    report_latency("by workers turn µs", &handed_samples, 1e3);
     report_parameter("calls", talk.calls);
     report_parameter("turns", turns);
     report_end();
     close_talk(&talk);
     samples_close(&samples);
+    samples_close(&handed_samples);
 }

@@ -87,7 +87,9 @@ TR_EXPORT void tr_batch_release(tr_batch *batch);
 #define TR_WAIT_IDLE 0
 
 /**
- * Waits for a turn's next updates: resolutions, detaches, approval requests.
+ * Waits for a turn's next updates: resolutions, detaches, approval requests. Meanwhile it may run
+ * the turn's calls of brief tools (TR_TOOL_BRIEF) on this thread, without any lock; with a timeout
+ * of 0 it runs none.
  * @param manager the manager
  * @param turn the turn, not bound to a queue
  * @param token ends the waiting when it is cancelled; may be NULL

@@ -40,6 +40,7 @@ typedef struct tr_stats {
     uint64_t workers;         /**< worker seats */
     uint64_t substitutes;     /**< threads started for stuck workers */
     uint64_t stolen;          /**< tasks taken from another worker's queue */
+    uint64_t helped;          /**< calls of TR_TOOL_BRIEF run by the thread that waited for them */
     uint64_t parked;          /**< times a worker went to sleep */
     uint64_t wakes;           /**< times a sleeping worker was woken */
     uint64_t ring_enters;     /**< system calls of the ring thread */

@@ -5,6 +5,8 @@
  *
  * Three styles of function:
  *  - plain: computes, sets a result, returns. It may block; the engine then starts a substitute.
+ *    One that never does, and is done within some 50 µs, says so (TR_TOOL_BRIEF): a host thread
+ *    that waits for its turn then runs it, at half the price.
  *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own. tr_sleep,
  *    tr_io_wait, tr_process … suspend it and free the worker. It may continue on another thread:
  *    keep no lock and no thread-local address (errno's included) across an awaiting call. In C++

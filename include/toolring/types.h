@@ -71,7 +71,7 @@ typedef struct tr_bytes {
 typedef enum tr_route {
     TR_ROUTE_DEFAULT = 0,      /**< next in line: routing callback, tool, foreground */
     TR_ROUTE_INLINE = 1,       /**< in the launching thread; launch returns the resolution */
-    TR_ROUTE_FOREGROUND = 2,   /**< on a worker; the turn waits for it */
+    TR_ROUTE_FOREGROUND = 2,   /**< on a worker (but see TR_TOOL_BRIEF); the turn waits for it */
     TR_ROUTE_BACKGROUND = 3,   /**< on a worker; the turn does not wait for it */
     TR_ROUTE_DETACH_AFTER = 4, /**< foreground first, background after `detach_after_ns` */
 } tr_route;
@@ -202,13 +202,22 @@ typedef void (*tr_release_function)(void *context, void *data, size_t size);
  *  its own; without it, awaiting functions block the worker's thread. @since 0.1 */
 #define TR_TOOL_AWAITING UINT32_C(1)
 
+/** tr_tool.flags: the function is brief: it never blocks, and takes less than about 50 µs. A host
+ *  thread that waits for a turn (tr_turn_wait) may then run the turn's foreground calls of it
+ *  itself, which saves them the way to a worker and back: so its wait may be late by as long as one
+ *  such function takes, and the function may be on any host thread's stack and hold nothing that
+ *  such a thread may hold too. Calls with a timeout, a detach time or a low priority always go to a
+ *  worker, as do all when nobody waits for their turn within a millisecond or two, and those of a
+ *  turn bound to a drain queue. Not together with TR_TOOL_AWAITING. @since 0.1 */
+#define TR_TOOL_BRIEF UINT32_C(2)
+
 /** A tool to register: what a call names, and the defaults of its calls. @since 0.1 */
 typedef struct tr_tool {
     size_t size;               /**< sizeof(tr_tool), set by TR_TOOL_INIT */
     const char *name;          /**< 1 to TR_TOOL_NAME_BYTES_MAX bytes; copied */
     tr_tool_function function; /**< runs each call */
     void *context;             /**< passed to `function`; must outlive the manager's close */
-    uint32_t flags;            /**< TR_TOOL_AWAITING or 0 */
+    uint32_t flags;            /**< TR_TOOL_AWAITING, TR_TOOL_BRIEF or 0 */
     uint32_t reserved;         /**< must be 0 */
     tr_options options;        /**< defaults of its calls */
     tr_bytes metadata;         /**< of calls that bring none, to TR_METADATA_BYTES_MAX; copied */

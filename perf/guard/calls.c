@@ -84,6 +84,34 @@ static void probe_turn(struct stage *stage, unsigned rounds)
     }
 }
 
+/* Foreground calls of a brief tool: whoever waits for their turn runs them. */
+static void launch_help(struct stage *stage, unsigned count, unsigned rounds)
+{
+    tr_request requests[STAGE_BATCH];
+    tr_launched launched[STAGE_BATCH];
+    tr_batch *batch;
+    for (unsigned at = 0; at < count; at++) {
+        requests[at] = request_for(stage->turn, stage->brief, TR_ROUTE_FOREGROUND);
+    }
+    for (unsigned round = 0; round < rounds; round++) {
+        REQUIRE(tr_launch_batch(stage->manager, requests, count, launched) == (int)count);
+        REQUIRE(tr_turn_wait(stage->manager, stage->turn, NULL, TR_FOREVER, STAGE_BATCH, &batch) ==
+                TR_WAIT_ITEMS);
+        REQUIRE(batch->count == count);
+        tr_batch_release(batch);
+    }
+}
+
+static void probe_turn_kept(struct stage *stage, unsigned rounds)
+{
+    launch_help(stage, 1, rounds);
+}
+
+static void probe_turns_kept(struct stage *stage, unsigned rounds)
+{
+    launch_help(stage, STAGE_BATCH, rounds);
+}
+
 /* The worker sleeps when the call comes, and is woken for it. */
 static void probe_call_asleep(struct stage *stage, unsigned rounds)
 {
@@ -178,6 +206,8 @@ const struct probe probes_of_calls[] = {
     {"call-fiber", probe_call_on_fiber, 1, PROBE_THREADED, NULL},
     {"call-cancelled", probe_cancel, 1, PROBE_THREADED, NULL},
     {"turn", probe_turn, 1, PROBE_THREADED, NULL},
+    {"turn-kept", probe_turn_kept, 1, PROBE_THREADED, NULL},
+    {"turn-kept-32", probe_turns_kept, STAGE_BATCH, PROBE_THREADED, NULL},
     {"inline", probe_inline, 1, PROBE_INLINE, NULL},
     {"interrupt-empty", probe_interrupt, 1, PROBE_THREADED, NULL},
 };

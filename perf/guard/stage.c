@@ -114,6 +114,7 @@ static void give_threads(struct stage *stage)
     REQUIRE(tr__ring_attach(&engine->ring, &config) == 0);
     REQUIRE(tr__fiber_pool_init(&engine->fibers, 2 * FIBERS_MAX, 65536) == 0);
     stage->worker = seat_worker(engine);
+    tr__store_relaxed(&engine->keeper.looking, 1u); /* its timer is under way, as under load */
     engine->config.threaded = true;
     manager->threaded = true;
     manager->fibers_max = FIBERS_MAX;
@@ -137,6 +138,9 @@ static void take_threads(struct stage *stage)
     free(engine->workers.workers);
     free(engine->threads);
     free((void *)(uintptr_t)engine->typical_ns);
+    engine->deadlines = NULL;
+    engine->threads = NULL; /* not the manager's to give back */
+    engine->typical_ns = NULL;
     engine->config.threaded = false;
     manager->threaded = false;
 }
@@ -188,6 +192,7 @@ void stage_open(struct stage *stage, bool threaded)
     REQUIRE(tr_turn_open(stage->manager, session, NULL, &stage->bound) == 0);
     stage->plain = add_tool(stage, "plain", 0, 0);
     stage->awaiting = add_tool(stage, "awaiting", TR_TOOL_AWAITING, 0);
+    stage->brief = add_tool(stage, "brief", TR_TOOL_BRIEF, 0);
     stage->timed = add_tool(stage, "timed", 0, 3600 * TR_SECOND);
 }
 

@@ -26,6 +26,7 @@ struct stage {
     struct instant kernel;
     tr_tool_id plain;    /* takes 8 bytes, returns 8 */
     tr_tool_id awaiting; /* the same on a fiber */
+    tr_tool_id brief;    /* plain, for the thread that waits (TR_TOOL_BRIEF) */
     tr_tool_id timed;    /* plain, with a deadline an hour away */
 };
 

@@ -1,5 +1,19 @@
 # brief.awk: a Markdown table of the figures that count, one line per workload, for a README. See read.awk.
 
+# One line; `own`: the figure of toolring's, which the peers' `figure` is compared with.
+function row(workload, figure, own,    c, shown, times) {
+    printf "| `%s` | %s |", workload, own
+    for (c = 1; c <= names_count; c++) {
+        shown = c == 1 ? own : figure
+        if (!has(workload, contenders[c], shown)) { printf " |"; continue }
+        measure(workload, contenders[c], shown)
+        printf " %s", figure_text(median)
+        times = c == 1 ? "" : ratio(workload, contenders[c], figure, own)
+        printf "%s |", (times == "" ? "" : " (" ratio_text(times) ")")
+    }
+    print ""
+}
+
 END {
     prepare()
     printf "| workload | figure | toolring |"
@@ -10,15 +24,9 @@ END {
     for (w = 1; w <= workloads_count; w++) {
         workload = workloads[w]
         if (!((workload, "toolring") in seen)) continue
-        printf "| `%s` | %s |", workload, unit[workload]
-        for (c = 1; c <= names_count; c++) {
-            if (!has(workload, contenders[c], unit[workload])) { printf " |"; continue }
-            measure(workload, contenders[c], unit[workload])
-            printf " %s", figure_text(median)
-            times = c == 1 ? "" : ratio(workload, contenders[c], unit[workload])
-            printf "%s |", (times == "" ? "" : " (" ratio_text(times) ")")
-        }
-        print ""
+        row(workload, unit[workload], unit[workload])
+        if (has(workload, "toolring", "by workers " unit[workload]))
+            row(workload, unit[workload], "by workers " unit[workload])
     }
     for (c = 1; c <= names_count; c++)
         if (contenders[c] in version)

@@ -86,12 +86,14 @@ function measure(workload, contender, figure,    n) {
 # So many of something in a second: more is better; of anything else: less.
 function is_rate(figure) { return figure ~ /\/s( |$)/ }
 
-# Median over the rounds of "how many times better is toolring"; "" if there is none.
-function ratio(workload, contender, figure,    r, text, ours, theirs, n) {
+# Median over the rounds of "how many times better is toolring"; "" if there is none. `own`: the figure of toolring's
+# that is compared, if it is another one.
+function ratio(workload, contender, figure, own,    r, text, ours, theirs, n) {
+    own = own == "" ? figure : own
     for (r = 1; r <= rounds; r++) {
-        if (!((workload, "toolring", figure, r) in at_round)) continue
+        if (!((workload, "toolring", own, r) in at_round)) continue
         if (!((workload, contender, figure, r) in at_round)) continue
-        ours = at_round[workload, "toolring", figure, r]
+        ours = at_round[workload, "toolring", own, r]
         theirs = at_round[workload, contender, figure, r]
         if (ours <= 0 || theirs <= 0) continue
         text = text " " (is_rate(figure) ? ours / theirs : theirs / ours)

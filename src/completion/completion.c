@@ -99,6 +99,18 @@ void tr__completion_unref(struct tr__completion *completion)
     }
 }
 
+void tr__completion_add(struct tr__completion *completion, struct tr__counters *counts)
+{
+    struct tr__tally tally = tr__completion_shared(completion);
+    for (unsigned which = 0; which < TR__COUNT_KINDS; which++) {
+        uint64_t amount = tr__counters_get(counts, which);
+        if (amount != 0) {
+            tr__tally_add(tally, (enum tr__count)which, (int64_t)amount);
+        }
+    }
+    tr__gate_open(&completion->idle);
+}
+
 uint64_t tr__completion_count(struct tr__completion *completion, enum tr__count which)
 {
     return tr__counters_sum(completion->shards, completion->shard_count, which);

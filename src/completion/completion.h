@@ -30,10 +30,7 @@ enum tr__count {
     TR__COUNT_DETACHED,
     TR__COUNT_DISCARDED,
     TR__COUNT_ABANDONED, /* now: counted down when the function returns */
-    TR__COUNT_STOLEN,
-    TR__COUNT_PARKED,
-    TR__COUNT_WAKES,
-    TR__COUNT_SUBSTITUTES,
+    TR__COUNT_HELPED,    /* run by the thread that waited for them */
     TR__COUNT_KINDS,
 };
 
@@ -89,6 +86,10 @@ static inline void tr__tally_add(struct tr__tally tally, enum tr__count which, i
         tr__counters_add(tally.shard, which, (uint64_t)amount); /* wraps: subtracting works */
     }
 }
+
+/* Any thread: adds what it has counted by itself to the shared counts, and tells who waits for
+ * quiet. */
+void tr__completion_add(struct tr__completion *completion, struct tr__counters *counts);
 
 uint64_t tr__completion_count(struct tr__completion *completion, enum tr__count which);
 uint64_t tr__completion_accepted(struct tr__completion *completion);

@@ -266,6 +266,8 @@ static void fill_turn(struct tr__turn *turn, struct tr__session *session, char *
     tr__store_relaxed(&turn->closed, 0u);
     tr__store_relaxed(&turn->launched, UINT64_C(0));
     tr__store_relaxed(&turn->settled, UINT64_C(0));
+    tr__store_relaxed(&turn->kept.count, 0u);
+    turn->kept.typical_ns = 0;
     turn->session = session;
     turn->bound = queue != NULL;
     turn->tasks = 1;

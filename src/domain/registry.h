@@ -51,6 +51,11 @@ struct tr__lane {
     uint32_t target;     /* worker seat that gets the next launches, and for how many more */
     uint32_t target_left;
     uint32_t random;
+    struct tr__turn *kept; /* turns with calls kept for their waiter (engine/kept) */
+    uint32_t kept_skips;   /* launches that are not kept */
+    bool kept_helped;      /* a waiter has come for some since the keeper gave any away */
+    uint32_t kept_penalty; /* how many they were the last time nobody waited */
+    bool kept_lately;      /* since the keeper's last look */
     struct tr__slots_cache tasks;
     struct tr__slots_cache turns;
     struct tr__slots_cache sessions;

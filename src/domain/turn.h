@@ -56,6 +56,18 @@ struct tr__session {
     struct tr__inbox ready;
 };
 
+/* Calls kept for the thread that waits for the turn (engine/kept): the lane's lock, but for what is
+ * marked atomic. */
+struct tr__kept {
+    tr__atomic_u32 count;        /* written under the lock, read by anyone as a hint */
+    uint32_t typical_ns;         /* what those that came since the list was empty take, usually */
+    bool seen;                   /* by the keeper, at its last look */
+    struct tr__mpsc_node *first; /* oldest; these three while count is not 0 */
+    struct tr__mpsc_node *last;
+    struct tr__turn *next; /* in the lane's list of such turns */
+    struct tr__turn **link;
+};
+
 struct tr__turn {
     TR__CACHE_ALIGNED struct tr__slot slot;
     tr_turn_id id; /* kept for the items of its tasks after its close */
@@ -71,6 +83,7 @@ struct tr__turn {
     char *label;
     struct tr__roster foreground;
     struct tr__roster background;
+    struct tr__kept kept;
     tr__atomic_u64 life; /* its id too, for who pushed and may be a life late (settle.c) */
     tr__atomic_u64 launched;
     tr__atomic_u64 settled;

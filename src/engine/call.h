@@ -37,11 +37,12 @@ struct tr_call {
     struct tr__engine *engine;
     struct tr__task *task;
     tr_task_id id;
-    struct tr__worker *worker; /* the thread it runs on; NULL: a host's */
-    struct tr__fiber *fiber;   /* NULL: on the thread's own stack */
-    bool direct_made;          /* thread mode: `direct` is in use, from the first op or wait on */
-    bool hooked;               /* it has registered hooks: to be closed when it has returned */
-    uint32_t outputs;          /* OUTPUT events published */
+    struct tr__worker *worker;   /* the thread it runs on; NULL: a host's */
+    struct tr__counters *counts; /* a helping host thread's own; else NULL */
+    struct tr__fiber *fiber;     /* NULL: on the thread's own stack */
+    bool direct_made;            /* thread mode: `direct` is in use, from the first op or wait on */
+    bool hooked;                 /* it has registered hooks: to be closed when it has returned */
+    uint32_t outputs;            /* OUTPUT events published */
     struct tr__direct direct;
     struct tr__stack_node *finished; /* taken from `done`, oldest first; the function's own */
     struct tr__stack done; /* finished requests: struct tr__io; pushed by the ring, the spawner */

@@ -17,6 +17,7 @@
 #include "engine/call.h"
 #include "engine/deadline.h"
 #include "engine/herald.h"
+#include "engine/kept.h"
 #include "engine/ring.h"
 #include "engine/spawner.h"
 #include "engine/vigil.h"
@@ -54,8 +55,9 @@ struct tr__engine {
     tr__atomic_u32 *typical_ns; /* by tool: how long it keeps a worker at a time; 0 unknown */
     struct tr__herald herald;
     struct tr__vigil *vigil; /* of an inline manager; else NULL */
-    struct tr__op watch;     /* the workers' monitor timer; one at a time by workers->watching */
-    tr__atomic_u32 closing;  /* deadlines are not armed again; written by close */
+    struct tr__keeper keeper;
+    struct tr__op watch;    /* the workers' monitor timer; one at a time by workers->watching */
+    tr__atomic_u32 closing; /* deadlines are not armed again; written by close */
     TR__CACHE_ALIGNED tr__atomic_u32
         awaiting; /* admitted tasks of awaiting tools; host and workers */
     TR__CACHE_ALIGNED struct tr__ring ring;
@@ -79,6 +81,10 @@ void tr__engine_enqueue(struct tr__engine *engine, struct tr__task *task, uint64
 /* run.c. Runs an admitted task in the calling thread to its end (inline calls, inline managers).
  * For a deferred one: until tr_finish. */
 void tr__engine_run_here(struct tr__engine *engine, struct tr__task *task);
+/* run.c. Runs a task that was kept for the calling thread (engine/kept), counting into `counts`.
+ * Takes the time and returns it anew. */
+uint64_t tr__engine_run_kept(struct tr__engine *engine, struct tr__counters *counts,
+                             struct tr__task *task, uint64_t now_ns);
 /* run.c. The workers' hook. */
 void tr__engine_run(void *engine, struct tr__worker *worker, struct tr__mpsc_node *node);
 

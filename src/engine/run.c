@@ -80,6 +80,16 @@ void tr__engine_enqueue(struct tr__engine *engine, struct tr__task *task, uint64
     tr__workers_post(&engine->workers, &task->run, seat, (word & TR__TASK_LOW) != 0);
 }
 
+/* The tally of the thread that the call runs on. */
+static struct tr__tally tally_of(const struct tr_call *call)
+{
+    if (call->counts != NULL) {
+        struct tr__tally tally = {call->counts, false};
+        return tally;
+    }
+    return tr__engine_tally(call->engine, call->worker);
+}
+
 static void give_results(struct tr_call *call)
 {
     tr__arena_give(&call->engine->completion->arena, &call->result);
@@ -126,7 +136,7 @@ static uint64_t finish(struct tr_call *call)
 {
     struct tr__engine *engine = call->engine;
     struct tr__task *task = call->task;
-    struct tr__tally tally = tr__engine_tally(engine, call->worker);
+    struct tr__tally tally = tally_of(call);
     TR_ASSERT(call->under_way == 0); /* invariant 2 */
     uint64_t now = tr__clock_now();
     tr__arena_give(&engine->completion->arena, &call->reserved);
@@ -152,7 +162,7 @@ static uint64_t finish(struct tr_call *call)
 static void defer(struct tr_call *call, bool here)
 {
     struct tr__engine *engine = call->engine;
-    struct tr__tally tally = tr__engine_tally(engine, call->worker);
+    struct tr__tally tally = tally_of(call);
     TR_ASSERT(call->under_way == 0);
     give_results(call); /* a deferred call's result comes with tr_finish */
     uint32_t used = tr__task_bytes_used(call->task);           /* at most TR__TASK_BYTES */
@@ -182,6 +192,7 @@ static void open_frame(struct tr_call *call, struct tr__engine *engine, struct t
     call->task = task;
     call->id = tr__task_id(task, word);
     call->worker = NULL;
+    call->counts = NULL;
     call->fiber = NULL;
     call->finished = NULL;
     call->direct_made = false;
@@ -352,7 +363,8 @@ static void learn(struct tr__engine *engine, uint32_t tool, uint64_t start_ns, u
     took = took < most ? took : most;
     uint64_t next = typical == 0 ? took : (typical * 7 + took) / 8;
     uint64_t change = next > typical ? next - typical : typical - next;
-    if (change > typical / 8 + 50 || typical == 0) {
+    /* Less than the eighth by which a run of brief ones makes it smaller. */
+    if (change > typical / 16 + 25 || typical == 0) {
         tr__store_relaxed(&engine->typical_ns[tool], (uint32_t)(next == 0 ? 1 : next));
     }
 }
@@ -415,6 +427,32 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
         return;
     }
     let_run(engine, worker, task, word, now, false);
+}
+
+uint64_t tr__engine_run_kept(struct tr__engine *engine, struct tr__counters *counts,
+                             struct tr__task *task, uint64_t now_ns)
+{
+    struct tr__tally tally = {counts, false};
+    uint64_t word = 0;
+    if (!begin(engine, tally, task, now_ns, &word)) {
+        return now_ns;
+    }
+    uint32_t tool = task->tool;
+    struct tr_call call;
+    open_frame(&call, engine, task, word);
+    call.counts = counts;
+    tr__tally_add(tally, TR__COUNT_HELPED, 1);
+    call_function(&call);
+    done_frame(&call);
+    uint64_t end = 0;
+    if (call.status == TR_DEFERRED) {
+        defer(&call, false);
+        end = tr__clock_now();
+    } else {
+        end = finish(&call);
+    }
+    learn(engine, tool, now_ns, end);
+    return end;
 }
 
 /* Inline managers: what is due by now is done, before the task starts and before its end is

@@ -23,6 +23,7 @@
 #include "base/memory.h"
 #include "completion/batch.h"
 #include "domain/homes.h"
+#include "host/help.h"
 #include "host/token.h"
 
 static bool size_is_bad(size_t items_max)
@@ -114,7 +115,10 @@ static void sleep_on(tr_manager *manager, struct tr__inbox *inbox, const struct 
     sleep_now(manager, &inbox->parker, wait);
 }
 
-/* Token holder. TR_WAIT_ITEMS, TR_WAIT_IDLE, or an error. */
+/* What wait_turn says beside the public results: calls were kept for this thread meanwhile. */
+#define WAIT_HELP 100
+
+/* Token holder. TR_WAIT_ITEMS, TR_WAIT_IDLE, WAIT_HELP, or an error. */
 static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wait *wait,
                      size_t items_max, tr_batch **ret_batch)
 {
@@ -138,11 +142,14 @@ static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wa
         if (is_up(manager, wait)) {
             return TR_ETIMEDOUT;
         }
+        if (tr__turn_has_kept(turn)) {
+            return WAIT_HELP;
+        }
         sleep_on(manager, &turn->updates, wait);
     }
 }
 
-static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t timeout_ns,
+static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t deadline_ns,
                      size_t items_max, tr_batch **ret_batch)
 {
     struct tr__registry *registry = tr__manager_registry(manager);
@@ -161,8 +168,7 @@ static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64
     if (tr__slots_find(&registry->turns, id) == slot) {
         result = TR_ESTATE;
         if (!turn->bound) {
-            struct wait wait = {turn, &turn->closed, token, tr__deadline_after(timeout_ns),
-                                looks_of(manager)};
+            struct wait wait = {turn, &turn->closed, token, deadline_ns, looks_of(manager)};
             struct tr__token_wait entry;
             tr__token_enter(token, &entry, &turn->updates.parker);
             result = wait_turn(manager, turn, &wait, items_max, &batch);
@@ -182,13 +188,20 @@ int tr_turn_wait(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t t
     if (manager == NULL || ret_batch == NULL || size_is_bad(items_max)) {
         return TR_EINVAL;
     }
-    if (manager->threaded) {
-        return wait_once(manager, id, token, timeout_ns, items_max, ret_batch);
-    }
     uint64_t deadline = tr__deadline_after(timeout_ns);
+    if (manager->threaded) {
+        int result = tr__help_wanted(manager, id)
+                         ? WAIT_HELP
+                         : wait_once(manager, id, token, deadline, items_max, ret_batch);
+        while (result == WAIT_HELP) {
+            tr__help(manager, id, token, deadline, timeout_ns == 0);
+            result = wait_once(manager, id, token, deadline, items_max, ret_batch);
+        }
+        return result;
+    }
     for (;;) {
         bool more = go_on(manager, deadline, &timeout_ns);
-        int result = wait_once(manager, id, token, timeout_ns, items_max, ret_batch);
+        int result = wait_once(manager, id, token, deadline, items_max, ret_batch);
         if (result != TR_ETIMEDOUT || !more) {
             return result;
         }

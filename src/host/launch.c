@@ -27,6 +27,7 @@
 #include "base/memory.h"
 #include "completion/batch.h"
 #include "completion/describe.h"
+#include "engine/kept.h"
 #include "host/admit.h"
 
 /* Nodes handed to one worker at once: others find work of their own meanwhile. */
@@ -140,9 +141,39 @@ static void arm(tr_manager *manager, const struct tr__prepared *call)
     }
 }
 
+/* Whether a call may be kept for the thread that waits for its turn: nothing may be late by it. */
+static bool is_keepable(const struct tr__prepared *call)
+{
+    const uint64_t other = TR__TASK_BACKGROUND | TR__TASK_LOW | TR__TASK_HOLD_TIMER;
+    return call->error == 0 && (call->tool->flags & TR_TOOL_BRIEF) != 0 &&
+           tr__word_state(call->bits) == TR__TASK_QUEUED && (call->bits & other) == 0;
+}
+
+/* Keeps what can be, of a group that has nothing which may wait for that. */
+static void keep(tr_manager *manager, struct tr__prepared *calls, size_t count)
+{
+    struct tr__task *tasks[TR__LAUNCH_GROUP];
+    size_t keepable = 0;
+    uint64_t bits = 0;
+    for (size_t i = 0; i < count; i++) {
+        bits |= calls[i].error == 0 ? calls[i].bits : 0;
+        if (is_keepable(&calls[i])) {
+            tasks[keepable++] = calls[i].task;
+        }
+    }
+    if (keepable == 0 || tasks[0]->turn->bound || (bits & TR__TASK_INLINE) != 0) {
+        return;
+    }
+    size_t kept = tr__kept_add(&manager->engine, tasks, keepable);
+    for (size_t i = 0; kept > 0; i++) {
+        calls[i].keep = is_keepable(&calls[i]);
+        kept -= calls[i].keep;
+    }
+}
+
 /* Announces admitted calls: first all of them become known, then those for workers are handed over
  * and those for this thread run, which may take long. */
-static void announce(tr_manager *manager, struct tr__prepared *calls, size_t count,
+static void announce(tr_manager *manager, struct tr__prepared *calls, size_t count, bool may_keep,
                      tr_launched *ret_launched)
 {
     struct chain chain = {NULL, NULL, 0, 0, false};
@@ -160,9 +191,12 @@ static void announce(tr_manager *manager, struct tr__prepared *calls, size_t cou
             arm(manager, &calls[i]); /* after the request: it goes first */
         }
     }
+    if (may_keep && manager->threaded) {
+        keep(manager, calls, count);
+    }
     for (size_t i = 0; i < count; i++) {
         struct tr__prepared *call = &calls[i];
-        if (call->error < 0 || tr__word_state(call->bits) == TR__TASK_APPROVAL) {
+        if (call->error < 0 || call->keep || tr__word_state(call->bits) == TR__TASK_APPROVAL) {
             continue;
         }
         arm(manager, call);
@@ -194,13 +228,13 @@ static int launch_group(tr_manager *manager, const tr_request *requests, size_t 
     for (size_t i = 0; i < count; i++) {
         if (calls[i].error == TR_EAGAIN && lane != NULL) {
             /* What is admitted already must run, or the room waited for may never come. */
-            announce(manager, calls + start, i - start, ret_launched + start);
+            announce(manager, calls + start, i - start, false, ret_launched + start);
             start = i;
             tr__admit_again(manager, &calls[i], lane);
         }
         accepted += calls[i].error == 0;
     }
-    announce(manager, calls + start, count - start, ret_launched + start);
+    announce(manager, calls + start, count - start, true, ret_launched + start);
     return accepted;
 }
 

@@ -376,7 +376,8 @@ int tr_tool_register(tr_manager *manager, const tr_tool *tool, tr_tool_id *ret_t
     if (manager == NULL || tool == NULL || !tr__size_is_known(tool, tool->size, sizeof(*tool)) ||
         tool->function == NULL || tool->name == NULL || tool->name[0] == '\0' ||
         strnlen(tool->name, TR_TOOL_NAME_BYTES_MAX + 1) > TR_TOOL_NAME_BYTES_MAX ||
-        (tool->flags & ~TR_TOOL_AWAITING) != 0 || tool->reserved != 0 ||
+        (tool->flags & ~(TR_TOOL_AWAITING | TR_TOOL_BRIEF)) != 0 ||
+        tool->flags == (TR_TOOL_AWAITING | TR_TOOL_BRIEF) || tool->reserved != 0 ||
         tool->metadata.size > TR_METADATA_BYTES_MAX ||
         (tool->metadata.data == NULL && tool->metadata.size > 0) ||
         !tr__options_are_valid(&tool->options)) {

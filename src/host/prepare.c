@@ -226,6 +226,7 @@ int tr__prepare(tr_manager *manager, const tr_request *request, const struct tr_
     call->denied = NULL;
     call->deny = false;
     call->ready = NULL;
+    call->keep = false;
     call->task = NULL;
     call->error = 0;
     int error = check(manager, request);

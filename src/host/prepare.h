@@ -25,6 +25,7 @@ struct tr__prepared {
     tr_batch *ready;       /* inline: reserved */
     struct tr__task *task; /* once admitted */
     uint32_t seat;
+    bool keep;    /* for the thread that waits, if engine/kept agrees */
     bool no_slot; /* the error is TR_EAGAIN for want of a task slot */
     int error;
 };

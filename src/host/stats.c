@@ -67,6 +67,7 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.denied = tr__completion_count(completion, TR__COUNT_DENIED);
     stats.lost = tr__completion_count(completion, TR__COUNT_LOST);
     stats.started = tr__completion_count(completion, TR__COUNT_STARTED);
+    stats.helped = tr__completion_count(completion, TR__COUNT_HELPED);
     stats.detached = tr__completion_count(completion, TR__COUNT_DETACHED);
     stats.discarded = tr__completion_count(completion, TR__COUNT_DISCARDED);
     stats.abandoned = tr__completion_count(completion, TR__COUNT_ABANDONED);

@@ -297,7 +297,7 @@ BOTH(options, tools_register_and_are_found)
         TR_TOOL_INIT("flags", run_nothing), TR_TOOL_INIT("reserved", run_nothing),
         TR_TOOL_INIT("size", run_nothing),  TR_TOOL_INIT("route", run_nothing),
     };
-    bad[4].flags = 2;
+    bad[4].flags = UINT32_C(1) << 31;
     bad[5].reserved = 1;
     bad[6].size = 8;
     bad[7].options.route = TR_ROUTE_DETACH_AFTER; /* after when? */
