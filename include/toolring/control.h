@@ -108,8 +108,11 @@ typedef struct tr_cursor {
 } tr_cursor;
 
 /**
- * Lists tasks in the order of their launches. Costs what the tasks that exist now cost, never what
- * has run before.
+ * Lists tasks in the order of their launches. Each call costs what the turn, the session or the
+ * manager that the filter names has in hand, however few it shows; never what has run before. With
+ * TR_STATE_ENDED in `states` it also looks, whatever else the filter says, at as many records as
+ * there ever were tasks at the same time (rounded up, at most `tasks_max`): no list leads to those
+ * that have ended and are not released.
  * @param manager the manager
  * @param filter which; NULL: all that have not ended
  * @param cursor where to go on; is moved

@@ -191,12 +191,12 @@ static uint32_t at_hand(const struct tr__slots_cache *cache)
     return cache->count + cache->stacked + (cache->fresh_end - cache->fresh_next);
 }
 
-/* Under the lock of the lane `from` is in: moves half of what it has at hand to `to`, which needs
- * no lock for being given slots. */
+/* Under the lock of the lane `from` is in: moves half of the `spare` slots to `to`, which needs no
+ * lock for being given slots. Used ones go before fresh ones. */
 static unsigned move(struct tr__slots *slots, struct tr__slots_cache *from,
-                     struct tr__slots_cache *to)
+                     struct tr__slots_cache *to, unsigned spare)
 {
-    unsigned want = at_hand(from) / 2 + 1;
+    unsigned want = spare / 2 + 1;
     unsigned moved = 0;
     struct tr__slot *first = NULL;
     struct tr__slot *last = NULL;
@@ -225,8 +225,9 @@ static struct tr__slot *borrow(struct tr__registry *registry, struct tr__lane *l
             continue; /* in use just now: not worth waiting for */
         }
         tr__registry_reclaim(registry, from); /* what was released to it counts too */
-        if (from->tasks.count + from->tasks.stacked >= LEND_MIN) {
-            moved = move(&registry->tasks, &from->tasks, &lane->tasks);
+        unsigned used = from->tasks.count + from->tasks.stacked; /* at hand before fresh ones */
+        if (used >= LEND_MIN) {
+            moved = move(&registry->tasks, &from->tasks, &lane->tasks, used);
             /* release: invariant 5, as share. */
             (void)tr__fetch_add_release(&registry->moves, UINT64_C(1));
         }
@@ -252,7 +253,7 @@ struct tr__task *tr__registry_take_task(struct tr__registry *registry, struct tr
         tr__registry_reclaim(registry, lane);
         slot = tr__slots_take_local(&registry->tasks, &lane->tasks);
     }
-    if (slot == NULL && lane->tasks.fresh_next == lane->tasks.fresh_end) {
+    if (slot == NULL) {
         slot = borrow(registry, lane); /* once in a chunk of fresh ones */
     }
     if (slot == NULL) {
@@ -281,7 +282,8 @@ static unsigned share(struct tr__registry *registry, struct tr__lane *from, stru
     if (from == to) {
         count = at_hand(cache_of(from, kind));
     } else {
-        count = move(slots, cache_of(from, kind), cache_of(to, kind));
+        struct tr__slots_cache *cache = cache_of(from, kind);
+        count = move(slots, cache, cache_of(to, kind), at_hand(cache));
     }
     if (from != to && count > 0) {
         /* release: whoever finds this lane emptied, under its lock, sees that slots have moved. */

@@ -216,9 +216,10 @@ static void skip_some(struct tr__lane *lane)
     lane->kept_helped = false;
 }
 
-/* Ring thread. One lane: marks what is new, takes what was marked before, up to TR__KEPT_RUN of it.
- * Whether there was anything, or may have been, since the last look. */
-static bool look_at_lane(struct tr__lane *lane, struct tr__task **ret_tasks, size_t *ret_count)
+/* Ring thread. One lane: marks what is new, takes what was marked before, up to TR__KEPT_RUN of it;
+ * `again` until none is left. Whether there was anything, or may have been, since the last look. */
+static bool look_at_lane(struct tr__lane *lane, bool again, struct tr__task **ret_tasks,
+                         size_t *ret_count)
 {
     *ret_count = 0;
     tr__lane_lock(lane);
@@ -230,9 +231,10 @@ static bool look_at_lane(struct tr__lane *lane, struct tr__task **ret_tasks, siz
             break;
         }
     }
-    if (*ret_count > 0) {
+    if (*ret_count > 0 && !again) {
         skip_some(lane);
-    } else {
+    }
+    if (*ret_count == 0) {
         for (struct tr__turn *turn = lane->kept; turn != NULL; turn = turn->kept.next) {
             turn->kept.seen = true;
         }
@@ -250,7 +252,7 @@ static bool look_at_all(struct tr__engine *engine)
         struct tr__lane *lane = &engine->completion->registry.lanes[i];
         size_t count = 0;
         do {
-            lately = look_at_lane(lane, tasks, &count) || lately;
+            lately = look_at_lane(lane, count > 0, tasks, &count) || lately;
             if (count > 0) {
                 tr__kept_pass_on(engine, tasks, count);
             }

@@ -39,17 +39,11 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/memory.h"
 #include "completion/settle.h"
 #include "engine/call.h"
 #include "engine/engine.h"
-
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-#ifndef PIDFD_SIGNAL_PROCESS_GROUP
-#define PIDFD_SIGNAL_PROCESS_GROUP (1U << 2) /* Linux 6.9 */
-#endif
 
 /* The end-of-file character of a terminal that does not tell: Control-D. */
 #define END_OF_FILE 4
@@ -93,14 +87,6 @@ void tr__live_hold(struct tr__live *live)
     (void)tr__fetch_add_relaxed(&live->references, 1u);
 }
 
-static void close_quietly(int *fd)
-{
-    if (*fd >= 0) {
-        (void)close(*fd); /* pipes and eventfds: nothing is lost by an error */
-        *fd = -1;
-    }
-}
-
 void tr__live_drop(struct tr__live *live)
 {
     /* acq_rel: the last one sees what all others did before they let go. */
@@ -110,8 +96,8 @@ void tr__live_drop(struct tr__live *live)
     for (unsigned i = 0; i < TR__LIVE_STREAMS; i++) {
         tr__capture_done(&live->streams[i]);
     }
-    close_quietly(&live->input_fd);
-    close_quietly(&live->over_fd);
+    tr__descriptor_close(&live->input_fd);
+    tr__descriptor_close(&live->over_fd);
     (void)pthread_cond_destroy(&live->input_changed); /* nobody uses it any more */
     (void)pthread_mutex_destroy(&live->mutex);
     tr__memory_give(live);
@@ -204,7 +190,7 @@ static void input_changed(struct tr__live *live, bool over)
 
 static void close_input(struct tr__live *live)
 {
-    close_quietly(&live->input_fd);
+    tr__descriptor_close(&live->input_fd);
     input_changed(live, true);
 }
 

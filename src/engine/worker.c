@@ -8,8 +8,8 @@
  *  1. Work is not lost: a producer pushes (seq_cst), then looks at `searching`, the seat's `mode`
  *     and `idle` (seq_cst). A worker stops searching, sets its mode to AWAY and its bit in `idle`
  *     (seq_cst), then looks at every queue (seq_cst), then sleeps. One sees the other: a producer
- *     wakes nobody only if somebody is searching, or the seat's occupant is awake and will look
- *     again.
+ *     wakes nobody only if somebody is searching, or the seat's occupant is awake, or on its way
+ *     from sleep, and will look again.
  *  2. Who clears a bit of `idle` that was set owes that seat's occupant a notification, or is it.
  *  3. Only the token's holder pops, and it retries BUSY, so a queue that looks empty is empty but
  *     for a node that a token holder is about to return.
@@ -127,8 +127,10 @@ static void wake_seat(struct tr__workers *workers, uint32_t seat)
     /* acquire: pairs with the release that seated it. */
     struct tr__worker *worker =
         (struct tr__worker *)tr__load_acquire(&workers->seats[seat].occupant);
-    /* seq_cst: invariant 1; it will look, so others need not be woken while it is on its way. */
-    tr__store_seq_cst(&workers->seats[seat].mode, (uint32_t)TR__SEAT_BRIEF);
+    /* seq_cst: invariant 1; it will look, so others need not be woken while it is on its way. Awake
+     * by itself it may be in a long tool already: what it says then stays. */
+    uint32_t away = TR__SEAT_AWAY;
+    (void)tr__cas_seq_cst(&workers->seats[seat].mode, &away, (uint32_t)TR__SEAT_BRIEF);
     if (tr__parker_notify(&worker->parker)) {
         count(workers, TR__WORKERS_WAKES);
     }

@@ -30,26 +30,12 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "engine/call.h"
 #include "engine/engine.h"
 #include "tools/io.h"
 #include "tools/spawn.h"
 #include "tools/terminal.h"
-
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-#ifndef PIDFD_SIGNAL_PROCESS_GROUP
-#define PIDFD_SIGNAL_PROCESS_GROUP (1U << 2) /* Linux 6.9 */
-#endif
-
-static void close_one(int *fd)
-{
-    if (*fd >= 0) {
-        (void)close(*fd); /* the descriptor is gone whatever it answers, and nothing was written */
-        *fd = -1;
-    }
-}
 
 /* A spawn under way, on the stack of the function that waits for it. */
 struct starting {
@@ -130,9 +116,9 @@ int tr__child_spawn(tr_call *call, const tr_process_spec *spec, tr_io *exit, uin
     if (error == 0) {
         error = await_spawn(call, &starting, exit != NULL ? exit : &own);
     }
-    close_one(&slave);
+    tr__descriptor_close(&slave);
     if (error < 0) {
-        close_one(&master);
+        tr__descriptor_close(&master);
         return error;
     }
     TR_ASSERT(spawn->pid > 0 && spawn->process_fd >= 0 && spawn->tree != NULL);
@@ -216,10 +202,10 @@ int tr__child_collect(const tr_child *child, int *ret_status, struct rusage *ret
 static void empty(struct tr__engine *engine, tr_child *child)
 {
     tr__call_reaped(engine);
-    close_one(&child->input_fd);
-    close_one(&child->output_fd);
-    close_one(&child->error_fd);
-    close_one(&child->process_fd);
+    tr__descriptor_close(&child->input_fd);
+    tr__descriptor_close(&child->output_fd);
+    tr__descriptor_close(&child->error_fd);
+    tr__descriptor_close(&child->process_fd);
     child->pid = 0;
     child->owner = NULL;
 }

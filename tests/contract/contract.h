@@ -23,6 +23,7 @@
 #define TR__TESTS_CONTRACT_CONTRACT_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -232,6 +233,8 @@ struct world {
     _Atomic uint64_t stamp;
     _Atomic uint64_t progress;
     _Atomic uint32_t executed; /* operations */
+    uint32_t close_at; /* so many of them are executed when an early close comes; 0: at once */
+    sem_t close_now;   /* posted by the operation that makes it so many */
     _Atomic uint32_t accepted, outcomes[8], detached, unshown;
     _Atomic bool closing;  /* tr_manager_close was called */
     _Atomic bool drained;  /* nothing more will come: empty everything and leave */

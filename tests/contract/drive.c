@@ -224,7 +224,9 @@ void *driver_main(void *argument)
         } else {
             steer_operation(operation);
         }
-        atomic_fetch_add(&world->executed, 1);
+        if (atomic_fetch_add(&world->executed, 1) + 1 == world->close_at) {
+            MUST(sem_post(&world->close_now) == 0, "sem_post");
+        }
     }
     at(thread, "has finished");
     return NULL;

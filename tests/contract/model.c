@@ -23,6 +23,8 @@ uint64_t stamp(void)
 void model_open(struct world *w)
 {
     w->homes_max = w->indexes + 64;
+    w->close_at = w->shape.close_at < w->operations_count ? w->shape.close_at : w->operations_count;
+    (void)sem_init(&w->close_now, 0, 0); /* with these arguments it cannot fail */
     w->records = calloc((size_t)w->indexes * GROUP_MAX + 1, sizeof *w->records);
     w->sessions = calloc(w->homes_max, sizeof *w->sessions);
     w->turns = calloc(w->homes_max, sizeof *w->turns);
@@ -57,6 +59,7 @@ void model_done(struct world *w)
     for (uint32_t i = 0; i < w->indexes * GROUP_MAX; i++) {
         free(w->records[i].input);
     }
+    (void)sem_destroy(&w->close_now);
     free(w->records);
     free(w->sessions);
     free(w->turns);

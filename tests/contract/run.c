@@ -8,12 +8,13 @@
  * resolution was discarded with its home; and nothing is left.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "contract/contract.h"
@@ -138,14 +139,8 @@ static tr_stats stats_now(void)
     return stats;
 }
 
-static void pause_briefly(void)
-{
-    struct timespec duration = {0, 1000000};
-    (void)nanosleep(&duration, NULL);
-}
-
 /* Functions that were abandoned return, timers that were disarmed are given back: soon, not at
- * once. */
+ * once, and nothing of the interface tells when: the numbers are looked at until they say so. */
 static tr_stats stats_settled(uint64_t tasks, bool homes)
 {
     at(MAIN, "waiting until the numbers are zero");
@@ -164,7 +159,7 @@ static tr_stats stats_settled(uint64_t tasks, bool homes)
              " turns, %" PRIu64 " sessions",
              stats.abandoned, stats.fibers_used, stats.processes_used, stats.tasks_used, tasks,
              stats.bytes_used, stats.turns_used, stats.sessions_used);
-        pause_briefly();
+        (void)sched_yield();
     }
 }
 
@@ -304,9 +299,8 @@ static void end_run(void)
 {
     if (world->shape.close_early) {
         at(MAIN, "waiting for the moment to close");
-        while (world->executed < world->shape.close_at &&
-               world->executed < world->operations_count) {
-            pause_briefly();
+        while (world->close_at > 0 && sem_wait(&world->close_now) != 0) {
+            MUST(errno == EINTR, "sem_wait");
         }
         close_manager(world->shape.drain_ns);
         join_drivers();

@@ -282,25 +282,11 @@ struct launcher {
     int accepted;
 };
 
-static int run_waiting(tr_call *call, void *context)
-{
-    struct gate *gate = tr_call_user(call);
-    (void)context;
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    while (!gate->open) {
-        CHECK_EQ_INT(pthread_cond_wait(&gate->changed, &gate->lock), 0);
-    }
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
-    return 0;
-}
-
 static void *launch_both(void *argument)
 {
     struct launcher *self = argument;
     struct rig *rig = &self->court->rig;
-    tr_request requests[] = {TR_REQUEST_INIT(rig->turn, rig_tool(rig, "wait", run_waiting, NULL)),
+    tr_request requests[] = {TR_REQUEST_INIT(rig->turn, rig->gate),
                              court_request(self->court, rig->echo, "ask1")};
     requests[0].user = &self->court->gate;
     requests[0].options.route = TR_ROUTE_INLINE;

@@ -3,41 +3,14 @@
  */
 #include <poll.h>
 
-#include "support/host.h"
+#include "support/gated.h"
 
-/* ---- one worker, and it is blocked: whatever is launched stays queued ---- */
-
-struct blocked {
-    struct rig rig;
-    struct gate gate;
-    tr_task_id blocker;
-};
-
-static void blocked_open(struct blocked *self)
-{
-    tr_config config = TR_CONFIG_INIT;
-    config.workers = 1;
-    config.substitutes_max = 1;
-    config.slice_ns = TR_FOREVER; /* no substitute comes */
-    gate_init(&self->gate);
-    rig_open(&self->rig, RIG_THREADED, &config);
-    self->blocker = rig_launch(&self->rig, self->rig.gate, &self->gate, TR_ROUTE_BACKGROUND);
-    gate_await_entered(&self->gate, 1);
-}
-
-static void blocked_close(struct blocked *self)
-{
-    gate_open(&self->gate);
-    rig_check_release(rig_loop_take(&self->rig, self->rig.session), self->blocker,
-                      TR_OUTCOME_COMPLETED);
-    rig_close(&self->rig);
-    gate_done(&self->gate);
-}
+/* ---- queued: the only worker is blocked ---- */
 
 CASE_TIMEOUT(cancel, queued_ends_at_once, RIG_TIMEOUT_SECONDS)
 {
     struct blocked self;
-    blocked_open(&self);
+    blocked_open(&self, NULL);
     struct rig *rig = &self.rig;
     tr_tool_id tools[] = {rig->nothing, rig->awaiting, rig->deferred};
     for (unsigned at = 0; at < 3; at++) {
@@ -65,7 +38,7 @@ CASE_TIMEOUT(cancel, queued_ends_at_once, RIG_TIMEOUT_SECONDS)
 CASE_TIMEOUT(cancel, queued_times_out, RIG_TIMEOUT_SECONDS)
 {
     struct blocked self;
-    blocked_open(&self);
+    blocked_open(&self, NULL);
     struct rig *rig = &self.rig;
     for (unsigned at = 0; at < 2; at++) {
         tr_request request = TR_REQUEST_INIT(rig->turn, rig->nothing);
@@ -205,20 +178,6 @@ THREADED(cancel, plain_function_is_abandoned)
     gate_done(&gate);
 }
 
-static int run_until_cancelled(tr_call *call, void *context)
-{
-    struct gate *gate = tr_call_user(call);
-    (void)context;
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
-    while (!tr_call_is_cancelled(call)) {
-        (void)sched_yield();
-    }
-    return 0;
-}
-
 THREADED(cancel, plain_function_may_look)
 {
     struct gate gate;
@@ -253,7 +212,7 @@ BOTH(cancel, ended_and_unknown)
 CASE_TIMEOUT(cancel, reasons_of_every_length, RIG_TIMEOUT_SECONDS)
 {
     struct blocked self;
-    blocked_open(&self);
+    blocked_open(&self, NULL);
     struct rig *rig = &self.rig;
     for (unsigned shift = 0; shift < 4; shift++) {
         char reason[400];
@@ -332,8 +291,10 @@ THREADED(cancel, interrupt_stops_the_foreground_of_its_turn)
     CHECK_EQ_INT(cancelled, 4);
     rig_turn_is_idle(rig, turn);
     CHECK_EQ_INT(tr_turn_interrupt(rig->manager, turn, NULL), 0);
-    CHECK_EQ_INT(rig_snapshot(rig, behind).state, TR_STATE_WAITING);
-    CHECK_EQ_INT(rig_snapshot(rig, other).state, TR_STATE_WAITING);
+    rig_await_state(rig, behind, TR_STATE_WAITING); /* it may be on its way to its wait */
+    rig_await_state(rig, other, TR_STATE_WAITING);
+    CHECK(!rig_snapshot(rig, behind).cancel_requested);
+    CHECK(!rig_snapshot(rig, other).cancel_requested);
     gate_open(&gate);
     rig_check_release(rig_turn_take(rig, later), other, TR_OUTCOME_COMPLETED);
     for (unsigned at = 0; at < 2; at++) {

@@ -1,7 +1,7 @@
 /*
  * Closing managers end to end: with and without time to drain, under load, with what does not end.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 /* ---- closing the manager ---- */
 
@@ -137,33 +137,6 @@ struct crew {
     bool inline_calls;
 };
 
-/* Counts resolutions. */
-static unsigned resolutions(tr_batch *batch)
-{
-    unsigned count = 0;
-    for (size_t at = 0; batch != NULL && at < batch->count; at++) {
-        count += batch->items[at].type == TR_ITEM_RESOLUTION;
-    }
-    tr_batch_release(batch);
-    return count;
-}
-
-static void crew_take(struct crew *self)
-{
-    tr_batch *batch = NULL;
-    if (tr_turn_wait(self->rig->manager, self->turn, NULL, 0, 64, &batch) == TR_WAIT_ITEMS) {
-        self->resolved += resolutions(batch);
-    }
-    batch = NULL;
-    if (tr_loop_take(self->rig->manager, self->session, 0, 64, &batch) > 0) {
-        self->resolved += resolutions(batch);
-    }
-    batch = NULL;
-    if (tr_ready_take(self->rig->manager, self->session, 0, 64, &batch) > 0) {
-        self->resolved += resolutions(batch);
-    }
-}
-
 static int run_brief(tr_call *call, void *context)
 {
     (void)context;
@@ -201,7 +174,7 @@ static void *launch_until_closed(void *argument)
         if (closed) {
             return NULL;
         }
-        crew_take(self);
+        (void)rig_sweep(rig, self->turn, self->session, &self->resolved);
     }
 }
 
@@ -231,12 +204,10 @@ static void check_close_under_load(enum rig_mode mode, uint64_t drain_ns)
     uint64_t accepted = 0;
     for (unsigned at = 0; at < CREW; at++) {
         rig_join(threads[at]);
-        unsigned before = 0;
-        do { /* what was not taken can be taken */
-            before = crew[at].resolved;
-            crew_take(&crew[at]);
-        } while (crew[at].resolved != before || tr_turn_wait(rig.manager, crew[at].turn, NULL, 0, 1,
-                                                             &(tr_batch *){NULL}) != TR_WAIT_IDLE);
+        while (rig_sweep(&rig, crew[at].turn, crew[at].session, &crew[at].resolved)) {
+            /* what was not taken can be taken */
+        }
+        rig_turn_is_idle(&rig, crew[at].turn);
         CHECK_EQ_INT(crew[at].resolved, crew[at].accepted); /* none lost, none twice */
         accepted += crew[at].accepted;
     }

@@ -2,7 +2,7 @@
  * What approval.c and approval_wait.c leave open: the time in the queue after an approval, and the
  * bytes that requests hold.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 static tr_permit ask_once(void *context, const tr_request *request, unsigned approvals,
                           tr_permit_answer *answer)
@@ -20,41 +20,32 @@ CASE_TIMEOUT(contract_approval, queue_timeout_counts_from_the_approval, 120)
     enum {
         ROUNDS = 500
     };
-    struct rig rig;
-    struct gate gate;
-    tr_config config = TR_CONFIG_INIT;
+    struct blocked self;
+    struct rig *rig = &self.rig;
+    tr_config config = rig_one_worker();
     config.permit = ask_once;
-    config.workers = 1;
-    config.substitutes_max = 1;
-    config.slice_ns = TR_FOREVER;
-    gate_init(&gate);
-    rig_open(&rig, RIG_THREADED, &config);
-    tr_task_id blocker = rig_launch(&rig, rig.gate, &gate, TR_ROUTE_BACKGROUND);
-    gate_await_entered(&gate, 1);
+    blocked_open(&self, &config);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        tr_request request = TR_REQUEST_INIT(rig.turn, rig.nothing);
+        tr_request request = TR_REQUEST_INIT(rig->turn, rig->nothing);
         request.input = rig_bytes("ask");
         request.options.queue_timeout_ns = TR_MILLISECOND;
-        tr_task_id task = rig_launch_request(&rig, &request).task;
-        tr_batch *batch = rig_turn_take(&rig, rig.turn);
+        tr_task_id task = rig_launch_request(rig, &request).task;
+        tr_batch *batch = rig_turn_take(rig, rig->turn);
         CHECK_EQ_INT(batch->items[0].type, TR_ITEM_APPROVAL);
         uint64_t asked_ns = batch->items[0].ended_ns;
         tr_batch_release(batch);
         if (round < 5) { /* longer than the time in the queue: it has not begun */
-            CHECK_EQ_INT(tr_turn_wait(rig.manager, rig.turn, NULL, 3 * TR_MILLISECOND, 1, &batch),
+            CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 3 * TR_MILLISECOND, 1, &batch),
                          TR_ETIMEDOUT);
             asked_ns += 3 * TR_MILLISECOND;
         }
-        CHECK_EQ_INT(tr_task_approve(rig.manager, task), 0);
-        batch = rig_turn_take(&rig, rig.turn);
+        CHECK_EQ_INT(tr_task_approve(rig->manager, task), 0);
+        batch = rig_turn_take(rig, rig->turn);
         CHECK(batch->items[0].ended_ns - asked_ns >= TR_MILLISECOND);
         CHECK_EQ_U64(batch->items[0].flags, TR_ITEM_NOT_STARTED | TR_ITEM_TURN_IDLE);
         rig_check_release(batch, task, TR_OUTCOME_TIMED_OUT);
     }
-    gate_open(&gate);
-    rig_check_release(rig_loop_take(&rig, rig.session), blocker, TR_OUTCOME_COMPLETED);
-    rig_close(&rig);
-    gate_done(&gate);
+    blocked_close(&self);
 }
 
 static tr_permit ask_always(void *context, const tr_request *request, unsigned approvals,

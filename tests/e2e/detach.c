@@ -1,7 +1,7 @@
 /*
  * Detaching, attaching and choosing the delivery end to end.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 /* ---- detaching ---- */
 
@@ -122,32 +122,23 @@ THREADED(detach, detach_after_is_never_early)
 /* The timer counts from acceptance, so it comes although the task has not started. */
 CASE_TIMEOUT(detach, detach_after_also_while_queued, RIG_TIMEOUT_SECONDS)
 {
-    struct rig rig;
-    struct gate gate;
-    tr_config config = TR_CONFIG_INIT;
-    config.workers = 1;
-    config.substitutes_max = 1;
-    config.slice_ns = TR_FOREVER;
-    gate_init(&gate);
-    rig_open(&rig, RIG_THREADED, &config);
-    tr_task_id blocker = rig_launch(&rig, rig.gate, &gate, TR_ROUTE_BACKGROUND);
-    gate_await_entered(&gate, 1);
-    tr_request request = request_of(&rig, rig.nothing, NULL);
+    struct blocked self;
+    struct rig *rig = &self.rig;
+    blocked_open(&self, NULL);
+    tr_request request = request_of(rig, rig->nothing, NULL);
     request.options.route = TR_ROUTE_DETACH_AFTER;
     request.options.detach_after_ns = 2 * TR_MILLISECOND;
-    tr_task_id task = rig_launch_request(&rig, &request).task;
-    tr_batch *batch = rig_turn_take(&rig, rig.turn);
+    tr_task_id task = rig_launch_request(rig, &request).task;
+    tr_batch *batch = rig_turn_take(rig, rig->turn);
     CHECK_EQ_INT(batch->items[0].type, TR_ITEM_DETACHED);
     CHECK_EQ_U64(batch->items[0].started_ns, 0);
     CHECK_EQ_U64(batch->items[0].flags,
                  TR_ITEM_TURN_IDLE | TR_ITEM_WAS_DETACHED | TR_ITEM_NOT_STARTED);
     tr_batch_release(batch);
-    CHECK_EQ_INT(rig_snapshot(&rig, task).state, TR_STATE_QUEUED);
-    gate_open(&gate);
-    rig_check_release(rig_loop_take(&rig, rig.session), blocker, TR_OUTCOME_COMPLETED);
-    check_detached_end(&rig, task, TR_DELIVERY_TO_LOOP);
-    rig_close(&rig);
-    gate_done(&gate);
+    CHECK_EQ_INT(rig_snapshot(rig, task).state, TR_STATE_QUEUED);
+    blocked_release(&self);
+    check_detached_end(rig, task, TR_DELIVERY_TO_LOOP);
+    blocked_close(&self);
 }
 
 /* Finishing first cancels the timer for good: the slot's next task is not hit by it. */

@@ -1,67 +1,41 @@
 /*
  * Bounds end to end: every bound at admission, waiting for room.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 /* ---- tasks ---- */
-
-struct limited {
-    struct rig rig;
-    struct gate gate;
-};
-
-static void limited_open(struct limited *self, enum rig_mode mode, const tr_config *config)
-{
-    gate_init(&self->gate);
-    rig_open(&self->rig, mode, config);
-}
-
-static void limited_close(struct limited *self)
-{
-    rig_close(&self->rig);
-    gate_done(&self->gate);
-}
-
-static int try_launch(struct rig *rig, tr_tool_id tool, void *user, uint64_t admit_timeout_ns)
-{
-    tr_request request = TR_REQUEST_INIT(rig->turn, tool);
-    tr_launched launched;
-    request.user = user;
-    request.admit_timeout_ns = admit_timeout_ns;
-    return tr_launch(rig->manager, &request, &launched);
-}
 
 static void check_tasks_max(enum rig_mode mode)
 {
     enum {
         MAX = 5
     };
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.tasks_max = MAX;
-    limited_open(&self, mode, &config);
+    gated_open(&self, mode, &config);
     struct rig *rig = &self.rig;
     for (unsigned round = 1; round <= 3; round++) {
         for (unsigned at = 0; at < MAX; at++) {
-            CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_PENDING);
+            CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
         }
         /* Unreleased results count, wherever they are: waiting in the channel … */
         rig_wait_idle(rig);
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_EAGAIN);
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 2 * TR_MILLISECOND), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 2 * TR_MILLISECOND), TR_EAGAIN);
         CHECK_EQ_U64(rig_stats(rig).tasks_used, MAX);
         /* … and in a batch of the host's. */
         tr_batch *batch = NULL;
         CHECK_EQ_INT(tr_turn_wait(rig->manager, rig->turn, NULL, 0, 64, &batch), TR_WAIT_ITEMS);
         CHECK_EQ_U64(batch->count, MAX);
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_EAGAIN);
         CHECK_EQ_U64(rig_stats(rig).refused, 3 * round);
         CHECK_EQ_U64(rig_stats(rig).accepted, MAX * round);
         tr_batch_release(batch);
         rig_turn_is_idle(rig, rig->turn);
         CHECK_EQ_U64(rig_stats(rig).tasks_used, 0);
     }
-    limited_close(&self);
+    gated_close(&self);
 }
 
 CASE_TIMEOUT(limits, tasks_threaded, RIG_TIMEOUT_SECONDS)
@@ -81,22 +55,22 @@ CASE_TIMEOUT(limits, tasks_of_all_sessions_together, RIG_TIMEOUT_SECONDS)
         MAX = 40,
         SESSIONS = 35
     };
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.tasks_max = MAX;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct rig *rig = &self.rig;
     for (unsigned at = 0; at < SESSIONS; at++) {
         rig->turn = rig_turn(rig, rig_session(rig));
         for (unsigned call = 0; call < MAX; call++) {
-            CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_PENDING);
+            CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
         }
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_EAGAIN);
         CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), MAX);
         rig_wait_idle(rig);
     }
     CHECK_EQ_U64(rig_stats(rig).completed, MAX * SESSIONS);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 /* ---- waiting for room ---- */
@@ -109,27 +83,29 @@ struct waiter {
 static void *launch_and_wait(void *argument)
 {
     struct waiter *waiter = argument;
-    waiter->status = try_launch(waiter->rig, waiter->rig->nothing, NULL, RIG_PATIENCE_NS);
+    waiter->status =
+        rig_try(waiter->rig, waiter->rig->turn, waiter->rig->nothing, NULL, RIG_PATIENCE_NS);
     return NULL;
 }
 
 static void *launch_for_ever(void *argument)
 {
     struct waiter *waiter = argument;
-    waiter->status = try_launch(waiter->rig, waiter->rig->nothing, NULL, TR_FOREVER);
+    waiter->status =
+        rig_try(waiter->rig, waiter->rig->turn, waiter->rig->nothing, NULL, TR_FOREVER);
     return NULL;
 }
 
 static void check_waiting(enum rig_mode mode)
 {
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.tasks_max = 1;
-    limited_open(&self, mode, &config);
+    gated_open(&self, mode, &config);
     struct rig *rig = &self.rig;
     for (unsigned round = 0; round < 50; round++) {
         struct waiter waiter = {rig, 1};
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
         tr_batch *batch = rig_turn_take(rig, rig->turn);
         pthread_t thread = rig_thread(launch_and_wait, &waiter);
         if (round % 2 == 0) {
@@ -141,7 +117,7 @@ static void check_waiting(enum rig_mode mode)
         CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 1);
     }
     CHECK_EQ_U64(rig_stats(rig).refused, 0);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 CASE_TIMEOUT(limits, waits_for_room_threaded, RIG_TIMEOUT_SECONDS)
@@ -157,13 +133,13 @@ CASE_TIMEOUT(limits, waits_for_room_inline, RIG_TIMEOUT_SECONDS)
 CASE_TIMEOUT(limits, close_ends_the_waiting_for_room, RIG_TIMEOUT_SECONDS)
 {
     for (unsigned round = 0; round < 20; round++) {
-        struct limited self;
+        struct gated self;
         tr_config config = TR_CONFIG_INIT;
         config.tasks_max = 1;
-        limited_open(&self, round % 2 == 0 ? RIG_THREADED : RIG_INLINE, &config);
+        gated_open(&self, round % 2 == 0 ? RIG_THREADED : RIG_INLINE, &config);
         struct rig *rig = &self.rig;
         struct waiter waiter = {rig, 1};
-        CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
         pthread_t thread = rig_thread(launch_for_ever, &waiter);
         CHECK_EQ_INT(tr_manager_close(rig->manager, 0), 0);
         rig_join(thread);
@@ -195,10 +171,10 @@ static void *launch_large_batch(void *argument)
 
 CASE_TIMEOUT(limits, batch_larger_than_the_bound, RIG_TIMEOUT_SECONDS)
 {
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.tasks_max = 7;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct waiter waiter = {&self.rig, 0};
     pthread_t thread = rig_thread(launch_large_batch, &waiter);
     for (unsigned taken = 0; taken < 1000;) {
@@ -210,40 +186,40 @@ CASE_TIMEOUT(limits, batch_larger_than_the_bound, RIG_TIMEOUT_SECONDS)
     }
     rig_join(thread);
     CHECK_EQ_INT(waiter.status, 1000);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 /* ---- fibers and bytes ---- */
 
 CASE_TIMEOUT(limits, fibers, RIG_TIMEOUT_SECONDS)
 {
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.fibers_max = 3;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct rig *rig = &self.rig;
     for (unsigned at = 0; at < 3; at++) {
-        CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, 0), TR_PENDING);
     }
-    CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, 0), TR_EAGAIN);
-    CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, TR_MILLISECOND), TR_EAGAIN);
-    CHECK_EQ_INT(try_launch(rig, rig->nothing, NULL, 0), TR_PENDING); /* needs none */
+    CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, 0), TR_EAGAIN);
+    CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, TR_MILLISECOND), TR_EAGAIN);
+    CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING); /* needs none */
     gate_await_entered(&self.gate, 3);
     CHECK_EQ_U64(rig_stats(rig).fibers_used, 3);
     gate_open(&self.gate);
-    CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, RIG_PATIENCE_NS), TR_PENDING);
+    CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, RIG_PATIENCE_NS), TR_PENDING);
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 5);
     WAIT_UNTIL(rig_stats(rig).fibers_used == 0, RIG_PATIENCE_SECONDS);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 static void check_bytes(enum rig_mode mode)
 {
     static unsigned char bytes[10000];
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.bytes_max = 4 * sizeof bytes;
-    limited_open(&self, mode, &config);
+    gated_open(&self, mode, &config);
     struct rig *rig = &self.rig;
     tr_request request = TR_REQUEST_INIT(rig->turn, rig->echo);
     tr_launched launched;
@@ -264,7 +240,7 @@ static void check_bytes(enum rig_mode mode)
     CHECK_EQ_U64(rig_stats(rig).bytes_used, 0);
     CHECK_EQ_INT(tr_launch(rig->manager, &request, &launched), TR_PENDING);
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 1);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 CASE_TIMEOUT(limits, bytes_threaded, RIG_TIMEOUT_SECONDS)
@@ -289,11 +265,11 @@ static int run_grow(tr_call *call, void *context)
 CASE_TIMEOUT(limits, input_and_result, RIG_TIMEOUT_SECONDS)
 {
     static char bytes[33];
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.input_bytes_max = 32;
     config.result_bytes_max = 64;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct rig *rig = &self.rig;
     tr_request request = TR_REQUEST_INIT(rig->turn, rig_tool(rig, "grow", run_grow, NULL));
     tr_launched launched;
@@ -313,7 +289,7 @@ CASE_TIMEOUT(limits, input_and_result, RIG_TIMEOUT_SECONDS)
     CHECK_EQ_INT(tr_finish(self.gate.deferred[0], 0, bytes, 65), TR_ELIMIT);
     CHECK_EQ_INT(tr_finish(self.gate.deferred[0], 0, bytes, 33), 0);
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 1);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 /* ---- sessions, turns, tools, queues, readers ---- */
@@ -323,11 +299,11 @@ static void check_homes(enum rig_mode mode)
     enum {
         MAX = 20
     };
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.sessions_max = MAX;
     config.turns_max = MAX;
-    limited_open(&self, mode, &config);
+    gated_open(&self, mode, &config);
     tr_manager *manager = self.rig.manager;
     tr_session_id sessions[MAX] = {self.rig.session};
     tr_turn_id turns[MAX] = {self.rig.turn};
@@ -350,7 +326,7 @@ static void check_homes(enum rig_mode mode)
         CHECK_EQ_U64(rig_stats(&self.rig).sessions_used, 1);
         CHECK_EQ_U64(rig_stats(&self.rig).turns_used, 1);
     }
-    limited_close(&self);
+    gated_close(&self);
 }
 
 CASE_TIMEOUT(limits, sessions_and_turns_threaded, RIG_TIMEOUT_SECONDS)
@@ -372,12 +348,12 @@ static int run_nothing(tr_call *call, void *context)
 
 CASE_TIMEOUT(limits, tools_queues_and_readers, RIG_TIMEOUT_SECONDS)
 {
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.tools_max = 7; /* the rig registers six */
     config.queues_max = 2;
     config.readers_max = 2;
-    limited_open(&self, RIG_INLINE, &config);
+    gated_open(&self, RIG_INLINE, &config);
     tr_manager *manager = self.rig.manager;
     tr_tool tools[] = {TR_TOOL_INIT("seven", run_nothing), TR_TOOL_INIT("eight", run_nothing)};
     CHECK_EQ_INT(tr_tool_register(manager, &tools[0], NULL), 0);
@@ -398,5 +374,5 @@ CASE_TIMEOUT(limits, tools_queues_and_readers, RIG_TIMEOUT_SECONDS)
         tr_reader_close(readers[0]);
         tr_reader_close(readers[1]);
     }
-    limited_close(&self);
+    gated_close(&self);
 }

@@ -4,33 +4,7 @@
  */
 #include <toolring/process.h>
 
-#include "support/host.h"
-
-struct limited {
-    struct rig rig;
-    struct gate gate;
-};
-
-static void limited_open(struct limited *self, enum rig_mode mode, const tr_config *config)
-{
-    gate_init(&self->gate);
-    rig_open(&self->rig, mode, config);
-}
-
-static void limited_close(struct limited *self)
-{
-    rig_close(&self->rig);
-    gate_done(&self->gate);
-}
-
-static int try_launch(struct rig *rig, tr_tool_id tool, void *user, uint64_t admit_timeout_ns)
-{
-    tr_request request = TR_REQUEST_INIT(rig->turn, tool);
-    tr_launched launched;
-    request.user = user;
-    request.admit_timeout_ns = admit_timeout_ns;
-    return tr_launch(rig->manager, &request, &launched);
-}
+#include "support/gated.h"
 
 static int run_nothing(tr_call *call, void *context)
 {
@@ -47,41 +21,38 @@ CASE_TIMEOUT(limits_reached, operations_under_way, RIG_TIMEOUT_SECONDS)
     enum {
         TASKS = 500
     };
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.ring_entries = 64;
     config.fibers_max = TASKS;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct rig *rig = &self.rig;
     for (unsigned at = 0; at < TASKS; at++) {
-        CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, 0), TR_PENDING);
     }
     gate_await_entered(&self.gate, TASKS);
     CHECK_EQ_INT(tr_turn_interrupt(rig->manager, rig->turn, NULL), TASKS); /* those waiting too */
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), TASKS);
     CHECK_EQ_U64(rig_stats(rig).cancelled, TASKS);
     for (unsigned at = 0; at < TASKS; at++) {
-        CHECK_EQ_INT(try_launch(rig, rig->awaiting, &self.gate, RIG_PATIENCE_NS), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->awaiting, &self.gate, RIG_PATIENCE_NS),
+                     TR_PENDING);
     }
     gate_open(&self.gate);
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), TASKS);
     CHECK_EQ_U64(rig_stats(rig).completed, TASKS);
     CHECK(rig_stats(rig).ring_operations >= TASKS); /* each polled */
-    limited_close(&self);
+    gated_close(&self);
 }
 
 static int run_program(tr_call *call, void *context)
 {
-    struct gate *gate = tr_call_user(call);
     static const char *const argv[] = {"/bin/sleep", "300", NULL};
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;
     tr_process_result result;
     (void)context;
     spec.argv = argv;
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
+    (void)gate_enter(tr_call_user(call));
     int status = tr_process(call, &spec, &result);
     if (status == 0) {
         tr_process_result_done(&result);
@@ -91,17 +62,17 @@ static int run_program(tr_call *call, void *context)
 
 CASE_TIMEOUT(limits_reached, children, RIG_TIMEOUT_SECONDS)
 {
-    struct limited self;
+    struct gated self;
     tr_config config = TR_CONFIG_INIT;
     config.processes_max = 2;
-    limited_open(&self, RIG_THREADED, &config);
+    gated_open(&self, RIG_THREADED, &config);
     struct rig *rig = &self.rig;
     tr_tool tool = TR_TOOL_INIT("program", run_program);
     tr_tool_id id = 0;
     tool.flags = TR_TOOL_AWAITING;
     CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &id), 0);
-    CHECK_EQ_INT(try_launch(rig, id, &self.gate, 0), TR_PENDING);
-    CHECK_EQ_INT(try_launch(rig, id, &self.gate, 0), TR_PENDING);
+    CHECK_EQ_INT(rig_try(rig, rig->turn, id, &self.gate, 0), TR_PENDING);
+    CHECK_EQ_INT(rig_try(rig, rig->turn, id, &self.gate, 0), TR_PENDING);
     WAIT_UNTIL(rig_stats(rig).spawned == 2, RIG_PATIENCE_SECONDS);
     tr_task_id third = rig_launch(rig, id, &self.gate, TR_ROUTE_FOREGROUND);
     tr_batch *batch = rig_turn_take(rig, rig->turn);
@@ -111,7 +82,7 @@ CASE_TIMEOUT(limits_reached, children, RIG_TIMEOUT_SECONDS)
     CHECK_EQ_INT(tr_turn_interrupt(rig->manager, rig->turn, NULL), 2);
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 2);
     WAIT_UNTIL(rig_stats(rig).processes_used == 0, RIG_PATIENCE_SECONDS);
-    limited_close(&self);
+    gated_close(&self);
 }
 
 /* ---- waiting for each kind of room ---- */
@@ -152,13 +123,13 @@ static void *launch_wanting(void *argument)
 CASE_TIMEOUT(limits_reached, waiting_for_each_kind_of_room, RIG_TIMEOUT_SECONDS)
 {
     for (unsigned room = 0; room < 2 * ROOM_KINDS; room++) {
-        struct limited self;
+        struct gated self;
         tr_config config = TR_CONFIG_INIT;
         enum room kind = (enum room)(room % ROOM_KINDS);
         config.tasks_max = kind == ROOM_SLOT ? 1 : 0;
         config.fibers_max = kind == ROOM_FIBER ? 1 : 0;
         config.bytes_max = kind == ROOM_BYTES ? 10000 : 0;
-        limited_open(&self, RIG_THREADED, &config);
+        gated_open(&self, RIG_THREADED, &config);
         struct rig *rig = &self.rig;
         struct wanting first = {rig, &self.gate, kind, 0, 1};
         (void)launch_wanting(&first);
@@ -177,7 +148,7 @@ CASE_TIMEOUT(limits_reached, waiting_for_each_kind_of_room, RIG_TIMEOUT_SECONDS)
             rig_join(thread);
             CHECK_EQ_INT(second.status, TR_PENDING);
             tr_batch_release(rig_turn_take(rig, rig->turn));
-            limited_close(&self);
+            gated_close(&self);
         } else {
             CHECK_EQ_INT(tr_manager_close(rig->manager, 0), 0);
             rig_join(thread);

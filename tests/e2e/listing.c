@@ -2,7 +2,7 @@
  * Looking end to end: snapshots and listings, in the order of launches, by cursor and filter; and
  * the numbers of tr_manager_stats.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 enum {
     ROOM = 64,
@@ -145,10 +145,7 @@ CASE_TIMEOUT(listing, states, RIG_TIMEOUT_SECONDS)
     struct rig rig;
     struct gate gate;
     tr_snapshot snapshots[8];
-    tr_config config = TR_CONFIG_INIT;
-    config.workers = 1;
-    config.substitutes_max = 1;
-    config.slice_ns = TR_FOREVER;
+    tr_config config = rig_one_worker();
     gate_init(&gate);
     rig_open(&rig, RIG_THREADED, &config);
     tr_task_id waiting = rig_launch(&rig, rig.deferred, &gate, TR_ROUTE_FOREGROUND);

@@ -3,7 +3,7 @@
  * those over the built-in ones. What became of them is looked at from inside the call and in its
  * item.
  */
-#include "support/host.h"
+#include "support/gated.h"
 
 /* What the callback answers, and how often it was asked. Written before the launch. */
 struct plan {
@@ -349,32 +349,25 @@ CASE_TIMEOUT(options, high_priority_goes_first, RIG_TIMEOUT_SECONDS)
         {TR_ROUTE_FOREGROUND, TR_PRIORITY_DEFAULT, true},
         {TR_ROUTE_BACKGROUND, TR_PRIORITY_HIGH, true},
     };
-    struct rig rig;
-    struct gate gate;
+    struct blocked self;
+    struct rig *rig = &self.rig;
     unsigned next = 0;
     unsigned places[4][EACH];
-    tr_config config = TR_CONFIG_INIT;
-    config.workers = 1;
-    config.substitutes_max = 1;
-    config.slice_ns = TR_FOREVER;
-    gate_init(&gate);
-    rig_open(&rig, RIG_THREADED, &config);
-    tr_tool_id tool = rig_tool(&rig, "number", run_number, &next);
-    (void)rig_launch(&rig, rig.gate, &gate, TR_ROUTE_BACKGROUND);
-    gate_await_entered(&gate, 1);
+    blocked_open(&self, NULL);
+    tr_tool_id tool = rig_tool(rig, "number", run_number, &next);
     for (unsigned kind = 0; kind < 4; kind++) {
         for (unsigned at = 0; at < EACH; at++) {
-            tr_request request = TR_REQUEST_INIT(rig.turn, tool);
+            tr_request request = TR_REQUEST_INIT(rig->turn, tool);
             request.user = &places[kind][at];
             request.options.route = table[kind].route;
             request.options.priority = table[kind].priority;
-            (void)rig_launch_request(&rig, &request);
+            (void)rig_launch_request(rig, &request);
         }
     }
-    gate_open(&gate);
-    rig_wait_idle(&rig);
-    CHECK_EQ_INT(rig_turn_flush(&rig, rig.turn), 2 * EACH);
-    CHECK_EQ_INT(rig_loop_flush(&rig, rig.session), 2 * EACH + 1);
+    blocked_release(&self);
+    rig_wait_idle(rig);
+    CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 2 * EACH);
+    CHECK_EQ_INT(rig_loop_flush(rig, rig->session), 2 * EACH);
     unsigned high_sum = 0;
     unsigned low_sum = 0;
     for (unsigned kind = 0; kind < 4; kind++) {
@@ -386,6 +379,5 @@ CASE_TIMEOUT(options, high_priority_goes_first, RIG_TIMEOUT_SECONDS)
     /* All high ones first but for one low in every 17 at most: the guard against starving. */
     CHECK(high_sum <= 2 * EACH * (2 * EACH - 1) / 2 + 2 * (2 * EACH));
     CHECK_EQ_INT(high_sum + low_sum, 4 * EACH * (4 * EACH - 1) / 2);
-    rig_close(&rig);
-    gate_done(&gate);
+    blocked_close(&self);
 }

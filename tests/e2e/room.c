@@ -7,17 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "support/host.h"
-
-static int try_launch(struct rig *rig, tr_turn_id turn, tr_tool_id tool, void *user,
-                      uint64_t admit_timeout_ns)
-{
-    tr_request request = TR_REQUEST_INIT(turn, tool);
-    tr_launched launched;
-    request.user = user;
-    request.admit_timeout_ns = admit_timeout_ns;
-    return tr_launch(rig->manager, &request, &launched);
-}
+#include "support/gated.h"
 
 /* ---- every free slot ---- */
 
@@ -65,8 +55,7 @@ static void *launch_in_rounds(void *argument)
         }
         (void)pthread_barrier_wait(&crowd->barrier); /* now none is */
         if (self->number == round % THREADS) {
-            CHECK_EQ_INT(try_launch(&crowd->rig, self->turn, crowd->rig.nothing, NULL, 0),
-                         TR_EAGAIN);
+            CHECK_EQ_INT(rig_try(&crowd->rig, self->turn, crowd->rig.nothing, NULL, 0), TR_EAGAIN);
         }
         (void)pthread_barrier_wait(&crowd->barrier);
         settle(crowd, self->turn);
@@ -131,9 +120,9 @@ CASE_TIMEOUT(room, all_slots_of_another_lane, RIG_TIMEOUT_SECONDS)
     for (unsigned round = 0; round < 40; round++) {
         tr_turn_id turn = rig_turn(&rig, rig_session(&rig));
         for (unsigned at = 0; at < MAX; at++) {
-            CHECK_EQ_INT(try_launch(&rig, turn, rig.nothing, NULL, 0), TR_PENDING);
+            CHECK_EQ_INT(rig_try(&rig, turn, rig.nothing, NULL, 0), TR_PENDING);
         }
-        CHECK_EQ_INT(try_launch(&rig, turn, rig.nothing, NULL, 0), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(&rig, turn, rig.nothing, NULL, 0), TR_EAGAIN);
         CHECK_EQ_INT(rig_turn_flush(&rig, turn), MAX);
     }
     rig_close(&rig);
@@ -197,7 +186,7 @@ struct waiter {
 static void *wait_for_room(void *argument)
 {
     struct waiter *self = argument;
-    self->status = try_launch(self->rig, self->turn, self->rig->nothing, NULL, TR_FOREVER);
+    self->status = rig_try(self->rig, self->turn, self->rig->nothing, NULL, TR_FOREVER);
     return NULL;
 }
 
@@ -211,7 +200,7 @@ static void check_gone(enum rig_mode mode, bool session_too)
     for (unsigned round = 0; round < 50; round++) {
         tr_session_id session = rig_session(&rig);
         struct waiter waiter = {&rig, rig_turn(&rig, session), 1};
-        CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
         pthread_t thread = rig_thread(wait_for_room, &waiter);
         if (round % 2 == 0) {
             (void)sched_yield();
@@ -333,7 +322,7 @@ BOTH(room, descriptor_says_when_to_try_again)
     CHECK_EQ_INT(tr_manager_room_fd(rig->manager), fd);
     CHECK(!is_readable(fd, 0));
     for (unsigned at = 0; at < 100; at++) { /* nothing was refused: nobody is told */
-        CHECK_EQ_INT(try_launch(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(rig, rig->turn, rig->nothing, NULL, 0), TR_PENDING);
     }
     CHECK_EQ_INT(rig_turn_flush(rig, rig->turn), 100);
     CHECK(!is_readable(fd, 0));
@@ -347,9 +336,9 @@ static void check_descriptor(enum rig_mode mode)
     rig_open(&rig, mode, &config);
     int fd = tr_manager_room_fd(rig.manager);
     for (unsigned round = 0; round < 100; round++) {
-        CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
-        CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
-        CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_EAGAIN);
+        CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_PENDING);
+        CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_EAGAIN);
         rig_wait_idle(&rig);
         CHECK(!is_readable(fd, 0)); /* ended is not released */
         tr_batch *batch = rig_turn_take(&rig, rig.turn);
@@ -361,13 +350,13 @@ static void check_descriptor(enum rig_mode mode)
         CHECK_EQ_INT(rig_turn_flush(&rig, rig.turn), 1);
     }
     /* Closing makes it readable: whoever waits for room learns that there will be none. */
-    (void)try_launch(&rig, rig.turn, rig.nothing, NULL, 0);
-    (void)try_launch(&rig, rig.turn, rig.nothing, NULL, 0);
-    CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_EAGAIN);
+    (void)rig_try(&rig, rig.turn, rig.nothing, NULL, 0);
+    (void)rig_try(&rig, rig.turn, rig.nothing, NULL, 0);
+    CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_EAGAIN);
     CHECK(!is_readable(fd, 0));
     rig_shut(&rig, RIG_PATIENCE_NS);
     CHECK(is_readable(fd, 0));
-    CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.nothing, NULL, 0), TR_ECLOSED);
+    CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.nothing, NULL, 0), TR_ECLOSED);
     tr_batch *batch = NULL;
     CHECK_EQ_INT(tr_turn_wait(rig.manager, rig.turn, NULL, 0, 64, &batch), TR_WAIT_ITEMS);
     rig_free(&rig);
@@ -395,12 +384,12 @@ CASE_TIMEOUT(room, descriptor_for_fibers_and_bytes, RIG_TIMEOUT_SECONDS)
     gate_init(&gate);
     rig_open(&rig, RIG_THREADED, &config);
     int fd = tr_manager_room_fd(rig.manager);
-    CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.awaiting, &gate, 0), TR_PENDING);
-    CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.awaiting, &gate, 0), TR_EAGAIN);
+    CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.awaiting, &gate, 0), TR_PENDING);
+    CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.awaiting, &gate, 0), TR_EAGAIN);
     CHECK(!is_readable(fd, 0));
     gate_open(&gate);
     CHECK(is_readable(fd, RIG_PATIENCE_SECONDS * 1000));
-    CHECK_EQ_INT(try_launch(&rig, rig.turn, rig.awaiting, &gate, RIG_PATIENCE_NS), TR_PENDING);
+    CHECK_EQ_INT(rig_try(&rig, rig.turn, rig.awaiting, &gate, RIG_PATIENCE_NS), TR_PENDING);
     CHECK_EQ_INT(rig_turn_flush(&rig, rig.turn), 2);
     WAIT_UNTIL(rig_stats(&rig).fibers_used == 0, RIG_PATIENCE_SECONDS); /* all room there is */
 
@@ -437,7 +426,7 @@ static void *launch_by_epoll(void *argument)
     struct host *self = argument;
     int fd = tr_manager_room_fd(self->rig->manager);
     for (unsigned done = 0; done < self->wanted;) {
-        int status = try_launch(self->rig, self->turn, self->rig->nothing, NULL, 0);
+        int status = rig_try(self->rig, self->turn, self->rig->nothing, NULL, 0);
         if (status == TR_EAGAIN) {
             CHECK(is_readable(fd, RIG_PATIENCE_SECONDS * 1000));
             self->waits += 1;

@@ -10,7 +10,7 @@
 
 #include <toolring/process.h>
 
-#include "support/host.h"
+#include "support/gated.h"
 
 enum {
     LAUNCHERS = 3,
@@ -91,31 +91,6 @@ static tr_permit permit(void *context, const tr_request *request, unsigned appro
     return request->metadata.size > 0 ? TR_PERMIT_ASK : TR_PERMIT_ALLOW;
 }
 
-static unsigned resolutions(tr_batch *batch)
-{
-    unsigned count = 0;
-    for (size_t at = 0; batch != NULL && at < batch->count; at++) {
-        count += batch->items[at].type == TR_ITEM_RESOLUTION;
-    }
-    tr_batch_release(batch);
-    return count;
-}
-
-/* Whether anything came. */
-static bool take(struct launcher *self)
-{
-    tr_manager *manager = self->load->rig.manager;
-    tr_batch *batches[3] = {NULL, NULL, NULL};
-    (void)tr_turn_wait(manager, self->turn, NULL, 0, 64, &batches[0]);
-    (void)tr_loop_take(manager, self->session, 0, 64, &batches[1]);
-    (void)tr_ready_take(manager, self->session, 0, 64, &batches[2]);
-    bool any = batches[0] != NULL || batches[1] != NULL || batches[2] != NULL;
-    for (unsigned at = 0; at < 3; at++) {
-        self->resolved += resolutions(batches[at]);
-    }
-    return any;
-}
-
 static void *launch_until_closed(void *argument)
 {
     struct launcher *self = argument;
@@ -140,7 +115,7 @@ static void *launch_until_closed(void *argument)
             return NULL;
         }
         CHECK(status == TR_PENDING || status == TR_EAGAIN);
-        (void)take(self);
+        (void)rig_sweep(&load->rig, self->turn, self->session, &self->resolved);
     }
 }
 
@@ -189,7 +164,8 @@ static void check_shutdown(uint64_t drain_ns)
     check_no_children();
     for (unsigned at = 0; at < LAUNCHERS; at++) {
         rig_join(threads[at]);
-        while (take(&launchers[at])) { /* what was not taken can be taken */
+        while (rig_sweep(&load.rig, launchers[at].turn, launchers[at].session,
+                         &launchers[at].resolved)) { /* what was not taken can be taken */
         }
         CHECK_EQ_INT(launchers[at].resolved, launchers[at].accepted);
     }

@@ -2,21 +2,7 @@
  * Timeouts end to end: run, idle and total, and the patience with functions that do not look. Those
  * of queued tasks are in cancel.c, those of tasks that wait for approval in approval_wait.c.
  */
-#include "support/host.h"
-
-static int run_until_cancelled(tr_call *call, void *context)
-{
-    struct gate *gate = tr_call_user(call);
-    (void)context;
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
-    while (!tr_call_is_cancelled(call)) {
-        (void)sched_yield();
-    }
-    return 0;
-}
+#include "support/gated.h"
 
 /* ---- timeouts ---- */
 
@@ -128,20 +114,6 @@ THREADED(timeout, forever_switches_a_default_off)
 }
 
 /* An awaiting function that does not look is given up after grace and patience. */
-static int run_deaf(tr_call *call, void *context)
-{
-    struct gate *gate = tr_call_user(call);
-    (void)context;
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    while (!gate->open) {
-        CHECK_EQ_INT(pthread_cond_wait(&gate->changed, &gate->lock), 0);
-    }
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
-    return tr_result_copy(call, "too late", 8);
-}
-
 CASE_TIMEOUT(timeout, patience_with_awaiting_functions_is_bounded, RIG_TIMEOUT_SECONDS)
 {
     struct rig rig;

@@ -4,43 +4,22 @@
  * on.
  */
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "support/host.h"
+#include "support/refuse.h"
 
-/* From here on io_uring_enter fails with EBADF in every thread of this process, for good; and
- * io_uring_setup, if `setup_too`. */
+/* From here on io_uring_enter fails, for good; and io_uring_setup, if `setup_too`. */
 static void break_io_uring(bool setup_too)
 {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-                 setup_too ? (unsigned)SYS_io_uring_setup : (unsigned)SYS_io_uring_enter, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EBADF),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    CHECK_EQ_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ_INT(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program),
-                 0);
+    static const struct refusal refusals[] = {{SYS_io_uring_enter, REFUSE_ANY, 0, false},
+                                              {SYS_io_uring_setup, REFUSE_ANY, 0, false}};
+    CHECK(refuse_calls(refusals, setup_too ? 2 : 1, EBADF));
 }
 
 /* Tools. The user pointer is a struct gate: they come to it before they wait. */
-
-static void come(struct gate *gate)
-{
-    CHECK_EQ_INT(pthread_mutex_lock(&gate->lock), 0);
-    gate->entered++;
-    CHECK_EQ_INT(pthread_cond_broadcast(&gate->changed), 0);
-    CHECK_EQ_INT(pthread_mutex_unlock(&gate->lock), 0);
-}
 
 static int wait_for(tr_call *call, tr_io *io)
 {
@@ -60,7 +39,7 @@ static int run_read(tr_call *call, void *context)
     char byte = 0;
     tr_io io;
     memset(&io, 0, sizeof io);
-    come(tr_call_user(call));
+    (void)gate_enter(tr_call_user(call));
     CHECK_EQ_INT(tr_io_read(call, &io, pipe_ends[0], &byte, 1), 0);
     return wait_for(call, &io);
 }
@@ -70,7 +49,7 @@ static int run_poll(tr_call *call, void *context)
     const int *pipe_ends = context;
     tr_io io;
     memset(&io, 0, sizeof io);
-    come(tr_call_user(call));
+    (void)gate_enter(tr_call_user(call));
     CHECK_EQ_INT(tr_io_poll(call, &io, pipe_ends[0], POLLIN), 0);
     return wait_for(call, &io);
 }
@@ -78,7 +57,7 @@ static int run_poll(tr_call *call, void *context)
 static int run_sleep(tr_call *call, void *context)
 {
     (void)context;
-    come(tr_call_user(call));
+    (void)gate_enter(tr_call_user(call));
     return tr_sleep(call, 20 * TR_MILLISECOND);
 }
 

@@ -3,29 +3,19 @@
  * what helps; an inline manager works.
  */
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "support/host.h"
+#include "support/refuse.h"
 
 /* From here on io_uring_setup fails with this errno, in this process for good. */
 static void refuse_io_uring(int error)
 {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned)error & SECCOMP_RET_DATA)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    CHECK_EQ_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ_INT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    static const struct refusal refusal = {SYS_io_uring_setup, REFUSE_ANY, 0, false};
+    CHECK(refuse_calls(&refusal, 1, error));
     CHECK_EQ_INT(syscall(SYS_io_uring_setup, 1, NULL), -1);
     CHECK_EQ_INT(errno, error);
 }

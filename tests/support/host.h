@@ -50,6 +50,10 @@ void gate_open(struct gate *gate);
 void gate_await_entered(struct gate *gate, unsigned count);
 void gate_await_left(struct gate *gate, unsigned count);
 unsigned gate_entered(struct gate *gate);
+/* What a function does that comes to it: says so (the number of those before it), and waits until
+ * it is open. */
+unsigned gate_enter(struct gate *gate);
+void gate_pass(struct gate *gate);
 
 /* ---- the rig ---- */
 

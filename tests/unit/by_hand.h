@@ -114,13 +114,19 @@ static inline struct by_hand by_hand_admit(struct tr__registry *registry, tr_tur
     return one;
 }
 
-/* Ends a task as cancelled and gives its slot back, as if its result had been taken. */
-static inline void by_hand_end(struct tr__registry *registry, struct by_hand one)
+/* Ends a task as cancelled, as if its result had been taken: its slot is to be recycled. */
+static inline struct tr__task *by_hand_finish(struct by_hand one)
 {
     struct tr__step step = tr__task_cancel(one.task, one.id, false, false);
     CHECK_EQ_INT(step.action, TR__ACTION_SETTLE);
     CHECK(tr__task_drop(one.task, step.word & TR__TASK_HOLDS));
-    tr__registry_recycle(registry, one.task);
+    return one.task;
+}
+
+/* The same, and gives its slot back. */
+static inline void by_hand_end(struct tr__registry *registry, struct by_hand one)
+{
+    tr__registry_recycle(registry, by_hand_finish(one));
 }
 
 static inline int by_hand_close_turn(struct tr__registry *registry, tr_turn_id id)

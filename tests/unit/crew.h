@@ -38,6 +38,7 @@ struct crew_job {
     tr__atomic_u32 place;  /* when, among all of the crew: from 1 */
     tr__atomic_u32 worker; /* index of the thread that ran it */
     uint64_t payload;      /* plain: written before posting, changed by the hook */
+    uint64_t look_on_ns;   /* its worker's when it ran */
 };
 
 struct crew {
@@ -62,6 +63,7 @@ static inline void crew_run(void *context, struct tr__worker *worker, struct tr_
     tr__store_relaxed(&job->worker, worker->index);
     tr__store_relaxed(&job->place, tr__fetch_add_relaxed(&crew->places, 1u) + 1);
     job->payload++;
+    job->look_on_ns = worker->look_on_ns;
     tr__store_release(&job->begun, 1u);
     if (job->kind != CREW_QUICK) {
         while (sem_wait(&job->release) != 0) {

@@ -6,11 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <toolring/error.h>
@@ -19,6 +15,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/probe.h"
+#include "support/refuse.h"
 
 static struct tr__ring ring;
 
@@ -123,27 +120,14 @@ CASE(ring_open, open_reports_missing_descriptors)
     }
 }
 
-static void refuse_setup(int error)
-{
-    struct sock_filter program[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog filter = {sizeof program / sizeof *program, program};
-
-    CHECK_EQ_INT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ_INT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
-}
-
 static void check_refused(int error)
 {
     char message[TR__PROBE_MESSAGE_BYTES] = "";
     struct tr__ring_config config = {.message = message, .message_size = sizeof message};
+    static const struct refusal refusal = {SYS_io_uring_setup, REFUSE_ANY, 0, false};
     unsigned before = open_descriptors();
 
-    refuse_setup(error);
+    CHECK(refuse_calls(&refusal, 1, error));
     CHECK_EQ_INT(tr__ring_open(&ring, &config), TR_ERING);
     CHECK(strlen(message) > 20);
     config.message = NULL; /* nobody wants the words */

@@ -1,4 +1,4 @@
-/* Slots: ids, reuse, exhaustion, retirement. */
+/* Slots: ids, reuse, the stack of a cache, exhaustion, retirement. */
 #include "parts/slots.h"
 
 #include <toolring/error.h>
@@ -288,6 +288,85 @@ CASE(slots, spent_slots_alone_leave_nothing)
     tr__slots_done(&fixture.slots);
 }
 
+/* The stack: what was put last comes first, before the list, and it tells what comes next. */
+CASE(slots, a_stack_of_used_slots_tells_what_comes_next)
+{
+    enum {
+        ROOM = 3,
+        TAKEN = 5
+    };
+    struct fixture fixture;
+    struct tr__slot *taken[TAKEN];
+    uint32_t stack[ROOM + 1] = {0, 0, 0, 77};
+    open_fixture(&fixture, 100);
+    struct tr__slots *slots = &fixture.slots;
+    struct tr__slots_cache *cache = &fixture.cache;
+    for (int i = 0; i < TAKEN; i++) {
+        taken[i] = take(slots, cache);
+        tr__slots_stale(slots, taken[i]);
+    }
+    CHECK(!tr__slots_put(cache, taken[0])); /* without a stack there is no room */
+    CHECK(tr__slots_ahead(slots, cache, 0) == NULL);
+    tr__slots_cache_stack(cache, stack, ROOM);
+    CHECK(tr__slots_ahead(slots, cache, 0) == NULL);
+    for (int i = 0; i < ROOM; i++) {
+        CHECK(tr__slots_put(cache, taken[i]));
+        CHECK_EQ_PTR(tr__slots_ahead(slots, cache, 0), taken[i]);
+        CHECK_EQ_PTR(tr__slots_ahead(slots, cache, (uint32_t)i), taken[0]);
+        CHECK(tr__slots_ahead(slots, cache, (uint32_t)i + 1) == NULL);
+    }
+    CHECK(!tr__slots_put(cache, taken[3])); /* full: this one goes the other way */
+    CHECK_EQ_INT(stack[ROOM], 77);
+    tr__slots_give(slots, cache, taken[3]);
+    tr__slots_give(slots, cache, taken[4]);
+    CHECK_EQ_INT(tr__slots_reclaim(slots, cache, NULL, NULL), 2);
+    CHECK_EQ_INT(cache->count, 2); /* the list, beside the stack */
+    CHECK_EQ_INT(cache->stacked, ROOM);
+    for (int i = 0; i < TAKEN; i++) { /* the stack from its top, then the list from its head */
+        int expected = i < ROOM ? ROOM - 1 - i : TAKEN - 1 - (i - ROOM);
+        void *ahead = tr__slots_ahead(slots, cache, 0);
+        struct tr__slot *slot = tr__slots_take_local(slots, cache);
+        CHECK_EQ_PTR(slot, taken[expected]);
+        CHECK_EQ_PTR(ahead, i < ROOM ? slot : NULL);
+        CHECK_EQ_U64(TR__ID_GENERATION(tr__slots_id(slots, slot)), 2);
+    }
+    CHECK_EQ_INT(tr__slots_take_local(slots, cache)->index, TAKEN + 1); /* fresh again */
+    tr__slots_done(slots);
+}
+
+CASE(slots, a_slot_is_good_until_its_last_life_is_over)
+{
+    struct fixture fixture;
+    open_fixture(&fixture, 1);
+    struct tr__slot *slot = take(&fixture.slots, &fixture.cache);
+    tr__slots_stale(&fixture.slots, slot);
+    CHECK(tr__slot_is_good(slot));
+    tr__store_release(&slot->word, (TR__GENERATION_SPENT - 2) << TR__STATE_BITS);
+    tr__slots_stale(&fixture.slots, slot);
+    CHECK(tr__slot_is_good(slot)); /* one life is left */
+    tr__slots_stale(&fixture.slots, slot);
+    CHECK(!tr__slot_is_good(slot));
+    tr__slots_done(&fixture.slots);
+}
+
+static void stack_without_memory(void *context)
+{
+    struct fixture *fixture = context;
+    tr__slots_cache_stack(&fixture->cache, NULL, 4);
+}
+
+static void stack_in_use(void *context)
+{
+    struct fixture *fixture = context;
+    uint32_t stack[2];
+    tr__slots_cache_stack(&fixture->cache, stack, 2);
+    struct tr__slot *slot = take(&fixture->slots, &fixture->cache);
+    tr__slots_stale(&fixture->slots, slot);
+    if (tr__slots_put(&fixture->cache, slot)) {
+        tr__slots_cache_stack(&fixture->cache, stack, 2); /* what is in it would be forgotten */
+    }
+}
+
 static void stale_spent(void *context)
 {
     struct fixture *fixture = context;
@@ -308,6 +387,8 @@ CASE(slots, misuse_is_a_bug)
     open_fixture(&fixture, 10);
     CHECK(case_panics(stale_spent, &fixture));
     CHECK(case_panics(look_beyond, &fixture));
+    CHECK(case_panics(stack_without_memory, &fixture));
+    CHECK(case_panics(stack_in_use, &fixture));
     tr__slots_done(&fixture.slots);
 }
 
