@@ -99,6 +99,7 @@ struct plan {
     enum action action;
     enum result_way way;
     bool awaiting;
+    bool brief;    /* its tool says so; never together with `awaiting` */
     bool borrowed; /* the input */
     int status;    /* what the function returns, or finishes with */
     uint32_t delay_us;
@@ -110,6 +111,18 @@ struct plan {
     tr_options options;
     tr_route routed; /* what the routing callback says */
 };
+
+/* Which of world->tools a call is of, and its name. */
+static inline unsigned plan_tool(const struct plan *plan)
+{
+    return plan->awaiting ? 1 : plan->brief ? 2 : 0;
+}
+
+static inline const char *plan_tool_name(const struct plan *plan)
+{
+    static const char *const names[] = {"plain", "awaiting", "brief"};
+    return names[plan_tool(plan)];
+}
 
 struct shape {
     tr_config config;
@@ -217,7 +230,7 @@ struct world {
     uint32_t threads;
     struct shape shape;
     tr_manager *manager;
-    tr_tool_id tools[2]; /* plain, awaiting */
+    tr_tool_id tools[3]; /* plain, awaiting, brief */
     tr_queue *queues[QUEUES];
     struct operation *operations;
     uint32_t operations_count; /* left after shrinking */

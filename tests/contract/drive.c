@@ -139,10 +139,10 @@ static void request_fill(struct record *record, struct model_turn *turn, struct 
                          tr_request *request)
 {
     const struct plan *plan = &record->plan;
-    tr_request fresh = TR_REQUEST_INIT(turn->id, world->tools[plan->awaiting]);
+    tr_request fresh = TR_REQUEST_INIT(turn->id, world->tools[plan_tool(plan)]);
     if ((record->seed & 16) != 0) {
         fresh.tool = 0;
-        fresh.tool_name = plan->awaiting ? "awaiting" : "plain";
+        fresh.tool_name = plan_tool_name(plan);
     }
     letters->input = malloc(plan->input_bytes + 1);
     pattern_fill(pattern_seed(record, PATTERN_CALL_ID), letters->call_id, plan->call_id_bytes);

@@ -78,8 +78,8 @@ static void check_home(const tr_item *item, struct record *record, uint64_t from
     struct model_session *session = turn->session;
     MUST(item->turn == turn->id && item->session == session->id && item->session_user == session,
          "call %u: an item with another turn or session", record->index);
-    MUST(item->tool == world->tools[record->plan.awaiting] && item->tool_name != NULL &&
-             strcmp(item->tool_name, record->plan.awaiting ? "awaiting" : "plain") == 0,
+    MUST(item->tool == world->tools[plan_tool(&record->plan)] && item->tool_name != NULL &&
+             strcmp(item->tool_name, plan_tool_name(&record->plan)) == 0,
          "call %u: an item with another tool", record->index);
     uint64_t closed = session->discarded_at;
     if (item->channel == TR_CHANNEL_TURN) {

@@ -149,6 +149,9 @@ void plan_call(uint64_t seed, const struct shape *shape, struct plan *ret_plan)
     plan_options(&chance, &plan->options);
     plan->routed =
         chance_once_in(&chance, 2) ? (tr_route)chance_below(&chance, 4) : TR_ROUTE_DEFAULT;
+    bool is_brief =
+        plan->action == ACT_RETURN || plan->action == ACT_DEFER || plan->action == ACT_DEFER_EARLY;
+    plan->brief = is_brief && !plan->awaiting && !chance_once_in(&chance, 3);
 }
 
 void plan_shape(uint64_t seed, uint32_t operations, bool is_inline, struct shape *ret_shape)

@@ -1,5 +1,6 @@
 /*
- * tools.c: two tools, one plain and one awaiting, that do what the plan of their call says.
+ * tools.c: three tools, one plain, one awaiting and one brief, that do what the plan of their call
+ * says.
  *
  * Everything here ends by itself within milliseconds. While a function runs its input must be
  * intact, also when its task was ended behind its back.
@@ -312,6 +313,9 @@ void tools_register(void)
     awaiting.options.continuation = TR_CONTINUE_REQUEST;
     MUST(tr_tool_register(world->manager, &plain, &world->tools[0]) == 0, "tr_tool_register");
     MUST(tr_tool_register(world->manager, &awaiting, &world->tools[1]) == 0, "tr_tool_register");
+    tr_tool brief = TR_TOOL_INIT("brief", run_plan);
+    brief.flags = TR_TOOL_BRIEF;
+    MUST(tr_tool_register(world->manager, &brief, &world->tools[2]) == 0, "tr_tool_register");
 }
 
 /* ── Deferred calls: finished by threads of the host, each at its time ───────────────────────── */
