@@ -185,7 +185,9 @@ typedef struct tr_child {
 /**
  * Spawns a program and returns at once with its descriptors. The caller then owns the child: it
  * must see it exit (tr_io_poll on `process_fd`), reap it with tr_child_reap, and close what is
- * open.
+ * open. What nobody has reaped when the manager is closed is killed, daemons excepted, with its
+ * tree as far as that is held (TR_TREE_GROUP: not those who have left the group); the child must
+ * not be used any more, its zombie is the host's.
  * @param call the call
  * @param spec the program; `input` only says whether there is an `input_fd`; times, caps and files
  *        are unused; `lifetime` is that of a task or daemon

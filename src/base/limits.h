@@ -79,8 +79,9 @@
 #define TR__SUBSTITUTES_MAX 256u
 /* Launching threads spread over this many free lists, so that two rarely meet on a lock. */
 #define TR__LANES 16u
-/* Keeps the blocking of a spawn away from the ring; one manages thousands of processes a second. */
-#define TR__SPAWNERS 1u
+/* At least, but started as they are needed: a spawn blocks its thread while the kernel starts the
+ * program, and one thread leaves a processor idle meanwhile. */
+#define TR__SPAWNERS 2u
 
 /* ---- storage ---- */
 
@@ -134,6 +135,9 @@
 /* One address space holds 64 GiB of the smallest stacks; the kernel's page tables set the price. */
 #define TR__FIBERS_MAX 1048576u
 #define TR__FIBER_STACK_MAX (8u << 20)
+
+/* A free stack keeps its pages for one to two of these: a burst a second never faults them in. */
+#define TR__FIBER_REST_NS UINT64_C(1000000000)
 
 /* ---- times ---- */
 

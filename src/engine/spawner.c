@@ -1,11 +1,12 @@
 /*
- * spawner.c: the spawning threads, their queues, and the descriptors of a child.
+ * spawner.c: the spawning threads, their queue, and the descriptors of a child.
  *
  * Owner: open and close belong to whoever embeds the spawner; post and reaped to any thread.
- * Called by tools through host; calls spawner_plan, spawner_clone, tree, parts/inbox.
+ * Called by tools through host; calls spawner_plan, spawner_clone, tree.
  *
- *  1. A thread serves its own inbox in order. With several, a request goes to one that sleeps,
- *     else to the next in turn.
+ *  1. One queue, first come first served, by whichever thread is free. Who takes a request sees to
+ *     it first that another thread rests, as long as there may be more of them: so a spawn that
+ *     takes long holds up nobody, and hosts that run no programs have one thread.
  *  2. The threads live as long as the spawner: children get SIGKILL when their spawning thread
  *     ends.
  *  3. `processes` counts those started and not reported reaped, never more than processes_max.
@@ -13,10 +14,21 @@
  *     what it did itself.
  *  5. Every descriptor is 3 or higher, whatever the host has closed: the child's are put to 0, 1,
  *     2.
- *  6. `done` is the last touch of a request, also when it is refused.
+ *  6. `done` is the last touch of a request, also when it is refused: after a close by its poster,
+ *     who may be a function that was given up. So mutex and condition outlive the close.
+ *  7. A spawn that fails after its program has run (there was no descriptor for its pidfd, say)
+ *     kills its tree: what it has started is not left in a leaf that is used again. One whose leaf
+ *     takes nobody in (somebody has removed it, or made it unfit) is tried in a new one, then
+ *     without.
  *
- * Cost: a request waits for those before it, some 0.3 to 0.5 ms each.
- * Rejected: spawning on workers (each would block so long), on the ring thread (all I/O would).
+ * Cost: a thread is blocked for some 0.3 to 0.5 ms a request, most of it waiting for a processor;
+ * behind a program on a file system that does not answer (a dead NFS server) for as long as that:
+ * exec cannot be taken back, and holds its thread. The other threads serve on.
+ * Rejected: one thread (while it waits for a processor, it has no program started for the other
+ * one: 64 at once took 9 % longer on two quiet processors, half as long again on busy ones; a third
+ * gained nothing on quiet ones); a queue a thread (who has come first waits behind a slow spawn,
+ * with a thread free beside it); spawning on workers (each would block so long), on the ring thread
+ * (all I/O would).
  */
 #include "engine/spawner.h"
 
@@ -134,11 +146,30 @@ static int start(struct tr__spawn *spawn, struct tr__spawn_plan *plan, void *sta
     return error;
 }
 
+/* What a failed attempt means for its tree. */
+enum attempt {
+    ATTEMPT_IS_OVER,      /* nothing has run */
+    ATTEMPT_HAS_RUN,      /* a program has, and may have left others in the tree */
+    ATTEMPT_NEEDS_A_LEAF, /* nothing has run, nothing can be born in this leaf */
+};
+
+static enum attempt judge(const struct tr__spawn *spawn, const struct tr__spawn_plan *plan,
+                          int error)
+{
+    if (plan->executed) {
+        return ATTEMPT_HAS_RUN;
+    }
+    bool is_want = error == TR_EMFILE || error == TR_ENFILE || error == TR_ENOMEM;
+    return spawn->tree != NULL && plan->stage == TR__SPAWN_TREE && !is_want ? ATTEMPT_NEEDS_A_LEAF
+                                                                            : ATTEMPT_IS_OVER;
+}
+
 /* Plans, opens and starts; the tree is there already. */
-static int spawn_in_tree(struct tr__spawn *spawn, void *stack)
+static int spawn_in_tree(struct tr__spawn *spawn, void *stack, enum attempt *ret_attempt)
 {
     struct tr__spawn_plan plan;
 
+    *ret_attempt = ATTEMPT_IS_OVER;
     spawn->failed_stage = TR__SPAWN_REQUEST;
     int error = tr__spawn_plan_init(&plan, spawn);
     if (error != 0) {
@@ -152,38 +183,59 @@ static int spawn_in_tree(struct tr__spawn *spawn, void *stack)
         if (error != 0 && plan.failed_what != NULL) {
             (void)snprintf(spawn->failed_what, sizeof spawn->failed_what, "%s", plan.failed_what);
         }
+        *ret_attempt = judge(spawn, &plan, error);
     }
     close_child_ends(&plan);
     tr__spawn_plan_done(&plan);
     return error;
 }
 
-static int spawn_with(struct tr__spawn *spawn, void *stack)
+/* Takes back what a failed attempt has opened. Invariant 7. */
+static void undo(struct tr__spawn *spawn, enum attempt attempt)
 {
-    struct tr__tree *tree = NULL;
-    int error = 0;
+    struct tr__tree *tree = spawn->tree;
 
-    if (spawn->trees != NULL) {
-        spawn->failed_stage = TR__SPAWN_TREE;
-        error = tr__tree_open(spawn->trees, &spawn->limits_left, spawn->lifetime, &tree);
-    }
-    if (error == 0) {
-        spawn->tree = tree;
-        error = spawn_in_tree(spawn, stack);
-    }
-    if (error == 0) {
-        if (tree != NULL) {
-            tr__tree_started(tree, spawn->pid, spawn->process_fd);
-        }
-        return 0;
-    }
     spawn->tree = NULL;
+    if (tree != NULL && attempt == ATTEMPT_HAS_RUN) {
+        tr__tree_kill(tree);
+    } else if (tree != NULL && attempt == ATTEMPT_NEEDS_A_LEAF) {
+        tr__tree_spend(tree);
+    }
     tr__tree_close(tree);
     spawn->pid = 0;
     close_one(&spawn->process_fd);
     close_one(&spawn->input_fd);
     close_one(&spawn->output_fd);
     close_one(&spawn->error_fd);
+}
+
+static int spawn_with(struct tr__spawn *spawn, void *stack)
+{
+    enum attempt attempt;
+    int error = 0;
+
+    for (int place = TR__TREE_ANYWHERE; place <= TR__TREE_NO_LEAF; place++) {
+        if (spawn->trees != NULL) {
+            spawn->failed_stage = TR__SPAWN_TREE;
+            spawn->limits_left = spawn->tree_limits;
+            error = tr__tree_open(spawn->trees, &spawn->limits_left, spawn->lifetime,
+                                  (enum tr__tree_place)place, &spawn->tree);
+            if (error != 0) {
+                return error;
+            }
+        }
+        error = spawn_in_tree(spawn, stack, &attempt);
+        if (error == 0) {
+            if (spawn->tree != NULL) {
+                tr__tree_started(spawn->tree, spawn->pid, spawn->process_fd);
+            }
+            return 0;
+        }
+        undo(spawn, attempt);
+        if (attempt != ATTEMPT_NEEDS_A_LEAF) {
+            return error;
+        }
+    }
     return error;
 }
 
@@ -221,15 +273,19 @@ static bool take_place(struct tr__spawner *spawner)
     return false;
 }
 
+static void refuse(struct tr__spawn *spawn)
+{
+    clear_results(spawn);
+    spawn->error = TR_ECANCELED;
+    spawn->done(spawn);
+}
+
 static void serve(struct tr__spawner_thread *thread, struct tr__spawn *spawn)
 {
     struct tr__spawner *spawner = thread->spawner;
 
     clear_results(spawn);
-    /* acquire: pairs with close; a late look only spawns one more, which its poster then handles */
-    if (tr__load_acquire(&spawner->closing) != 0) {
-        spawn->error = TR_ECANCELED;
-    } else if (!take_place(spawner)) {
+    if (!take_place(spawner)) {
         spawn->error = TR_ELIMIT;
     } else {
         spawn->error = spawn_with(spawn, thread->stack);
@@ -242,95 +298,140 @@ static void serve(struct tr__spawner_thread *thread, struct tr__spawn *spawn)
     spawn->done(spawn);
 }
 
+static void lock(struct tr__spawner *spawner)
+{
+    int error = pthread_mutex_lock(&spawner->mutex);
+    TR_ASSERT(error == 0); /* a default mutex fails only if it is corrupt */
+}
+
+static void unlock(struct tr__spawner *spawner)
+{
+    int error = pthread_mutex_unlock(&spawner->mutex);
+    TR_ASSERT(error == 0);
+}
+
+/* Waits for the request that is next; NULL: the end. Under the mutex. */
+static struct tr__spawn *take_request(struct tr__spawner *spawner)
+{
+    while (spawner->first == NULL && !spawner->closing) {
+        spawner->threads_resting += 1;
+        (void)pthread_cond_wait(&spawner->posted, &spawner->mutex); /* cannot fail */
+        spawner->threads_resting -= 1;
+    }
+    struct tr__spawn *spawn = spawner->first;
+    if (spawn != NULL) {
+        spawner->first = spawn->next;
+    }
+    return spawn;
+}
+
+static int start_thread(struct tr__spawner *spawner);
+
 static void *run(void *argument)
 {
     struct tr__spawner_thread *thread = argument;
-    bool taken = tr__token_try_take(&thread->inbox.token);
+    struct tr__spawner *spawner = thread->spawner;
+    struct tr__spawn *spawn;
 
-    TR_ASSERT(taken);
     (void)pthread_setname_np(pthread_self(), "tr-spawn"); /* a name is a comfort */
-    for (;;) {
-        struct tr__mpsc_node *node = tr__inbox_pop(&thread->inbox);
-        if (node == NULL) {
-            (void)tr__inbox_wait(&thread->inbox, TR__FOREVER); /* it may come back for nothing */
-            continue;
+    lock(spawner);
+    while ((spawn = take_request(spawner)) != NULL) {
+        bool closing = spawner->closing;
+        if (spawner->threads_resting == 0 && !closing) {
+            (void)start_thread(spawner); /* without it, the next one waits for us */
         }
-        struct tr__message *message = TR__CONTAINER_OF(node, struct tr__message, node);
-        if (message->kind == TR__MESSAGE_STOP) {
-            break;
+        unlock(spawner);
+        if (closing) {
+            refuse(spawn);
+        } else {
+            serve(thread, spawn);
         }
-        serve(thread, TR__CONTAINER_OF(message, struct tr__spawn, message));
+        lock(spawner);
     }
-    tr__token_give(&thread->inbox.token);
+    unlock(spawner);
     return NULL;
 }
 
-static int start_thread(struct tr__spawner *spawner, struct tr__spawner_thread *thread)
+/* One more, if there may be. Under the mutex. */
+static int start_thread(struct tr__spawner *spawner)
 {
     sigset_t all;
     sigset_t before;
 
-    thread->spawner = spawner;
-    thread->stack = tr__memory_reserve(TR__SPAWN_STACK_BYTES);
-    if (thread->stack == NULL) {
-        return TR_ENOMEM;
+    if (spawner->threads_count == spawner->threads_max) {
+        return 0;
     }
-    tr__inbox_init(&thread->inbox);
+    struct tr__spawner_thread *thread = &spawner->threads[spawner->threads_count];
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it */
     int error = pthread_create(&thread->thread, NULL, run, thread);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {
-        tr__inbox_done(&thread->inbox);
-        tr__memory_unreserve(thread->stack, TR__SPAWN_STACK_BYTES);
         return TR_EAGAIN;
     }
+    spawner->threads_count += 1;
     return 0;
+}
+
+static void release_stacks(struct tr__spawner *spawner)
+{
+    for (uint32_t index = 0; index < spawner->threads_max; index++) {
+        tr__memory_unreserve(spawner->threads[index].stack, TR__SPAWN_STACK_BYTES);
+    }
 }
 
 int tr__spawner_open(struct tr__spawner *spawner, unsigned threads, unsigned processes_max)
 {
     unsigned wanted = threads == 0 ? TR__SPAWNERS : threads;
+    int error = 0;
 
     if (wanted > TR__SPAWNER_THREADS_MAX) {
         return TR_EINVAL;
     }
-    spawner->threads_count = 0;
-    spawner->processes_max = processes_max == 0 ? TR__PROCESSES_DEFAULT : processes_max;
-    tr__store_relaxed(&spawner->processes, 0u); /* all of them: published by pthread_create */
-    tr__store_relaxed(&spawner->spawned, UINT64_C(0));
-    tr__store_relaxed(&spawner->closing, 0u);
-    tr__store_relaxed(&spawner->turn, 0u);
-    while (spawner->threads_count < wanted) {
-        int error = start_thread(spawner, &spawner->threads[spawner->threads_count]);
-        if (error != 0) {
-            tr__spawner_close(spawner);
-            return error;
-        }
-        spawner->threads_count += 1;
+    *spawner = (struct tr__spawner){
+        .threads_max = wanted,
+        .processes_max = processes_max == 0 ? TR__PROCESSES_DEFAULT : processes_max,
+    };
+    (void)pthread_mutex_init(&spawner->mutex, NULL); /* defaults: neither can fail on Linux */
+    (void)pthread_cond_init(&spawner->posted, NULL);
+    for (uint32_t index = 0; index < wanted; index++) {
+        spawner->threads[index].spawner = spawner;
+        spawner->threads[index].stack = tr__memory_reserve(TR__SPAWN_STACK_BYTES);
+        error = spawner->threads[index].stack == NULL ? TR_ENOMEM : error;
     }
-    return 0;
+    if (error == 0) {
+        lock(spawner);
+        error = start_thread(spawner);
+        unlock(spawner);
+    }
+    if (error != 0) {
+        release_stacks(spawner);
+    }
+    return error;
 }
 
 void tr__spawner_post(struct tr__spawner *spawner, struct tr__spawn *spawn)
 {
-    uint32_t count = spawner->threads_count;
-    uint32_t choice = 0;
-
     TR_ASSERT(spawn->done != NULL);
-    if (count > 1) {
-        choice = tr__fetch_add_relaxed(&spawner->turn, 1u) % count; /* any spread will do */
-        for (uint32_t step = 0; step < count; step++) {
-            struct tr__parker *parker = &spawner->threads[(choice + step) % count].inbox.parker;
-            if (tr__load_relaxed(&parker->word) == TR__PARKER_PARKED) { /* a hint */
-                choice = (choice + step) % count;
-                break;
-            }
-        }
-    }
-    spawn->message.kind = TR__MESSAGE_START;
     spawn->die_with_thread = spawn->lifetime != TR_PROCESS_LIFETIME_DAEMON;
-    tr__inbox_push(&spawner->threads[choice].inbox, &spawn->message.node);
+    spawn->next = NULL;
+    lock(spawner);
+    if (spawner->closing) {
+        unlock(spawner);
+        refuse(spawn);
+        return;
+    }
+    if (spawner->first == NULL) {
+        spawner->first = spawn;
+    } else {
+        spawner->last->next = spawn;
+    }
+    spawner->last = spawn;
+    bool rests = spawner->threads_resting > 0;
+    unlock(spawner);
+    if (rests) {
+        (void)pthread_cond_signal(&spawner->posted); /* cannot fail */
+    }
 }
 
 void tr__spawner_reaped(struct tr__spawner *spawner)
@@ -342,17 +443,12 @@ void tr__spawner_reaped(struct tr__spawner *spawner)
 
 void tr__spawner_close(struct tr__spawner *spawner)
 {
-    tr__store_release(&spawner->closing, 1u); /* pairs with serve */
+    lock(spawner);
+    spawner->closing = true; /* no thread is started from here on */
+    (void)pthread_cond_broadcast(&spawner->posted);
+    unlock(spawner);
     for (uint32_t index = 0; index < spawner->threads_count; index++) {
-        struct tr__spawner_thread *thread = &spawner->threads[index];
-        thread->stop.kind = TR__MESSAGE_STOP;
-        tr__inbox_push(&thread->inbox, &thread->stop.node);
+        (void)pthread_join(spawner->threads[index].thread, NULL);
     }
-    for (uint32_t index = 0; index < spawner->threads_count; index++) {
-        struct tr__spawner_thread *thread = &spawner->threads[index];
-        (void)pthread_join(thread->thread, NULL);
-        tr__inbox_done(&thread->inbox);
-        tr__memory_unreserve(thread->stack, TR__SPAWN_STACK_BYTES);
-    }
-    spawner->threads_count = 0;
+    release_stacks(spawner);
 }

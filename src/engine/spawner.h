@@ -18,9 +18,8 @@
 #include "base/atomic.h"
 #include "engine/op.h"
 #include "engine/tree.h"
-#include "parts/inbox.h"
 
-/* Spawning serialises on the kernel's mmap lock: more threads gain nothing. */
+/* Each is blocked while the kernel starts a program: what more would do, that program does. */
 #define TR__SPAWNER_THREADS_MAX 4u
 
 /* Room for what a failed spawn was about; longer ones are cut. */
@@ -46,7 +45,7 @@ enum tr__spawn_stage {
  * `done`. Zero it before filling it in.
  */
 struct tr__spawn {
-    struct tr__message message; /* the spawner's own */
+    struct tr__spawn *next; /* the spawner's own */
 
     /* What to run; borrowed until `done`. Exactly one of argv and shell. */
     const char *const *argv;        /* NULL-ended; argv[0] without '/' is looked up in PATH */
@@ -70,7 +69,7 @@ struct tr__spawn {
     struct tr__tree_limits limits_left; /* the spawner's own: those that no leaf enforces */
     struct tr__trees *trees; /* NULL: no tree is held (and `lifetime` is without effect) */
 
-    /* On a spawner thread, its last touch of the request. */
+    /* On a spawner thread, its last touch of the request; on the poster's after a close. */
     void (*done)(struct tr__spawn *spawn);
     void *owner; /* the requester's own */
 
@@ -90,26 +89,30 @@ struct tr__spawn {
 struct tr__spawner;
 
 struct tr__spawner_thread {
-    struct tr__inbox inbox;
     struct tr__spawner *spawner;
-    struct tr__message stop;
     void *stack; /* the child's until it has executed its program */
     pthread_t thread;
 };
 
 struct tr__spawner {
-    struct tr__spawner_thread threads[TR__SPAWNER_THREADS_MAX];
-    uint32_t threads_count;
+    pthread_mutex_t mutex;   /* held for a few instructions, and while a thread is started */
+    pthread_cond_t posted;   /* a request has come, or the end */
+    struct tr__spawn *first; /* requests in order; this and the next four under the mutex */
+    struct tr__spawn *last;
+    uint32_t threads_count;   /* running */
+    uint32_t threads_resting; /* of these, waiting for a request */
+    bool closing;             /* requests are refused */
+    uint32_t threads_max;
     uint32_t processes_max;
+    struct tr__spawner_thread threads[TR__SPAWNER_THREADS_MAX];
     TR__CACHE_ALIGNED tr__atomic_u32 processes; /* started and not reported reaped; any thread */
     tr__atomic_u64 spawned;                     /* ever started; the spawner threads */
-    tr__atomic_u32 closing;                     /* requests are refused; written by close */
-    tr__atomic_u32 turn;                        /* whose turn it is, among several threads */
 };
 
 /*
- * Starts `threads` threads (1 to TR__SPAWNER_THREADS_MAX; 0: the default). processes_max: 0 means
- * the default. Returns 0, TR_EINVAL, TR_ENOMEM, or TR_EAGAIN when no thread could be made.
+ * Starts a thread; others follow as they are needed, up to `threads` in all (1 to
+ * TR__SPAWNER_THREADS_MAX; 0: the default). processes_max: 0 means the default. Returns 0,
+ * TR_EINVAL, TR_ENOMEM, or TR_EAGAIN when no thread could be made.
  */
 int tr__spawner_open(struct tr__spawner *spawner, unsigned threads, unsigned processes_max);
 
@@ -125,8 +128,8 @@ void tr__spawner_post(struct tr__spawner *spawner, struct tr__spawn *spawn);
 void tr__spawner_reaped(struct tr__spawner *spawner);
 
 /*
- * After everybody has stopped posting. Requests still queued are done with TR_ECANCELED; the
- * threads are joined. Every process started must have ended, or it gets SIGKILL now.
+ * Requests still queued are done with TR_ECANCELED, as are later ones; the threads are joined.
+ * Every process started must have ended, or it gets SIGKILL now.
  */
 void tr__spawner_close(struct tr__spawner *spawner);
 

@@ -14,9 +14,12 @@
  *
  *  1. A failed child is reaped here; a successful one is its requester's.
  *  2. What a way was refused for in principle is remembered by the process; what fails for this
- *     child is its own error.
- *  3. A child that was killed before its first step counts as a refusal of the way: Linux 6.14 and
- *     on do that to what is cloned into a leaf when our own cgroup was once killed and lives on.
+ *     child is its own error. A leaf that takes nobody in fails with the stage TR__SPAWN_TREE,
+ *     before the program began: the spawner tries again elsewhere. (After posix_spawn it has begun,
+ *     and is not begun twice: it is killed, and `executed` says that it may have left others.)
+ *  3. Killed before its first step (the kernel wants memory, say), a child is tried again, another
+ *     way or the same; several in a row close the way through clone3: Linux 6.14 and on kill all
+ *     that is cloned into a leaf when our own cgroup was once killed and lives on.
  *  4. clone3's child begins on an empty stack: in the middle of the system call's own assembly, so
  *     that no instruction of the compiler's touches the parent's frame there.
  *
@@ -50,8 +53,12 @@ int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...
 #define clone __clone
 #endif
 
-static tr__atomic_u32 clone3_refused; /* 1: use clone; written by whoever finds out */
-static tr__atomic_u32 clone_refused;  /* 1: use posix_spawn; likewise */
+/* Children in a row that may be killed before their first step. */
+#define STILLBORN_MAX 3u
+
+static tr__atomic_u32 clone3_refused;   /* 1: use clone; written by whoever finds out */
+static tr__atomic_u32 clone3_stillborn; /* in a row; likewise */
+static tr__atomic_u32 clone_refused;    /* 1: use posix_spawn; likewise */
 
 /* clone3, whose child calls tr__spawn_become(plan) on the stack that `arguments` names. */
 #if defined(__x86_64__) && defined(__LP64__)
@@ -105,26 +112,34 @@ static long clone3_become(struct clone_args *arguments, struct tr__spawn_plan *p
 }
 #endif
 
-/* Waits for a child that has ended or is about to; the host may have been quicker (ECHILD). */
-static void reap(pid_t pid)
+/* Waits for a child that has ended or is about to. Its status; that of a killed one if the host was
+ * quicker (ECHILD). */
+static int reap(pid_t pid)
 {
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    int status = SIGKILL;
+
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         /* a signal handler of the host's ran: wait on */
     }
+    return status;
 }
 
 /* What became of a clone. */
-static int cloned(const struct tr__spawn_plan *plan, long pid, int process_fd, pid_t *ret_pid,
+static int cloned(struct tr__spawn_plan *plan, long pid, int process_fd, pid_t *ret_pid,
                   int *ret_process_fd)
 {
     if (pid < 0) {
         return (int)pid;
     }
     if (plan->error != 0 || !plan->begun) {
-        reap((pid_t)pid);
+        int status = reap((pid_t)pid);
         (void)close(process_fd);
-        return plan->begun ? -plan->error : -ECANCELED;
+        if (plan->begun) {
+            return -plan->error;
+        }
+        return WIFSIGNALED(status) ? -ECANCELED : -ENOSYS; /* an emulator: not our memory */
     }
+    plan->executed = true;
     *ret_pid = (pid_t)pid;
     *ret_process_fd = process_fd;
     return 0;
@@ -320,6 +335,7 @@ static int start_by_posix_spawn(struct tr__spawn_plan *plan, pid_t *ret_pid, int
     if (error != 0) {
         return error;
     }
+    plan->executed = true;
     int process_fd = (int)syscall(SYS_pidfd_open, pid, 0);
     error = process_fd < 0 ? -errno : adjust(plan, pid);
     if (error == -ESRCH) {
@@ -327,7 +343,7 @@ static int start_by_posix_spawn(struct tr__spawn_plan *plan, pid_t *ret_pid, int
     }
     if (error != 0) {
         (void)kill(-pid, SIGKILL); /* its whole group; it cannot have been reaped by us */
-        reap(pid);
+        (void)reap(pid);
         if (process_fd >= 0) {
             (void)close(process_fd);
         }
@@ -341,8 +357,13 @@ static int start_by_posix_spawn(struct tr__spawn_plan *plan, pid_t *ret_pid, int
 /* Whether a way is closed for good; the program's own such error comes with plan->error. */
 static bool is_refusal(const struct tr__spawn_plan *plan, int error)
 {
-    return (error == -EPERM || error == -ENOSYS || error == -EINVAL || error == -ECANCELED) &&
-           plan->error == 0;
+    return (error == -EPERM || error == -ENOSYS || error == -EINVAL) && plan->error == 0;
+}
+
+/* Whether the child was killed before its first step. */
+static bool is_stillborn(const struct tr__spawn_plan *plan, int error)
+{
+    return error == -ECANCELED && !plan->begun;
 }
 
 /* Whether another way may do what clone3 could not: all but the want of room. */
@@ -364,35 +385,62 @@ static int open_join(struct tr__spawn_plan *plan)
     return 0;
 }
 
+/* Born in the leaf. Whether that is all there is to try: *ret_error says how it went. */
+static bool start_in_leaf(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid,
+                          int *ret_process_fd, int *ret_error)
+{
+    /* relaxed: these words are hints that save a failing call */
+    if (tr__load_relaxed(&clone3_refused) != 0) {
+        return false;
+    }
+    int error = start_by_clone3(plan, stack, ret_pid, ret_process_fd);
+    bool stillborn = is_stillborn(plan, error);
+    if (!stillborn && tr__load_relaxed(&clone3_stillborn) != 0) {
+        tr__store_relaxed(&clone3_stillborn, 0u);
+    }
+    if (is_refusal(plan, error) ||
+        (stillborn && tr__fetch_add_relaxed(&clone3_stillborn, 1u) + 1 >= STILLBORN_MAX)) {
+        tr__store_relaxed(&clone3_refused, 1u);
+    }
+    *ret_error = error;
+    return !is_cgroup_error(plan, error);
+}
+
+/* Born where we are; it goes to its leaf by itself, if it has one. */
+static int start_here(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid, int *ret_process_fd)
+{
+    unsigned births = 0;
+
+    while (tr__load_relaxed(&clone_refused) == 0) { /* relaxed: as above */
+        int error = start_by_clone(plan, stack, ret_pid, ret_process_fd);
+        if (is_refusal(plan, error)) {
+            tr__store_relaxed(&clone_refused, 1u);
+        } else if (!is_stillborn(plan, error)) {
+            return error;
+        } else if (++births == STILLBORN_MAX) {
+            return -EAGAIN; /* there is no room for processes */
+        }
+    }
+    return start_by_posix_spawn(plan, ret_pid, ret_process_fd);
+}
+
 /* All signals are blocked. */
 static int start(struct tr__spawn_plan *plan, void *stack, pid_t *ret_pid, int *ret_process_fd)
 {
-    int error = -ENOSYS;
+    int error = 0;
 
     plan->error = 0;
     plan->begun = false;
-    /* relaxed: these words are hints that save a failing call */
     if (plan->directory_fd >= 0) {
-        if (tr__load_relaxed(&clone3_refused) == 0) {
-            error = start_by_clone3(plan, stack, ret_pid, ret_process_fd);
-            if (!is_cgroup_error(plan, error)) {
-                return error;
-            }
-            tr__store_relaxed(&clone3_refused, is_refusal(plan, error) ? 1u : 0u);
+        if (start_in_leaf(plan, stack, ret_pid, ret_process_fd, &error)) {
+            return error;
         }
         error = open_join(plan);
         if (error != 0) {
             return error;
         }
     }
-    error = -ENOSYS;
-    if (tr__load_relaxed(&clone_refused) == 0) {
-        error = start_by_clone(plan, stack, ret_pid, ret_process_fd);
-        tr__store_relaxed(&clone_refused, is_refusal(plan, error) ? 1u : 0u);
-    }
-    if (tr__load_relaxed(&clone_refused) != 0) {
-        error = start_by_posix_spawn(plan, ret_pid, ret_process_fd);
-    }
+    error = start_here(plan, stack, ret_pid, ret_process_fd);
     if (plan->join_fd >= 0) {
         (void)close(plan->join_fd);
         plan->join_fd = -1;

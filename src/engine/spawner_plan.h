@@ -40,7 +40,8 @@ struct tr__spawn_plan {
     const tr_process_limit *limits;
     size_t limits_count;
     pid_t parent;
-    void *memory; /* what the lists are made of */
+    void *memory;  /* what the lists are made of */
+    bool executed; /* its program ran, also if the spawn failed: it may have started others */
 
     /* Written by the child, which shares memory, read when it has gone. */
     volatile bool begun; /* it has run at all */

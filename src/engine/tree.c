@@ -158,6 +158,7 @@ void tr__trees_close(struct tr__trees *trees)
     while ((tree = tr__tree_release(trees, NULL)) != NULL) {
         tr__tree_close(tree);
     }
+    tr__trees_end_used(trees);
     tr__tree_root_close(trees);
     tr__trees_reap(trees);
     (void)pthread_mutex_lock(&trees->mutex);
@@ -189,21 +190,6 @@ void tr__trees_end_session(struct tr__trees *trees, uint64_t session)
     while ((tree = tr__tree_release(trees, &session)) != NULL) {
         tr__tree_close(tree);
     }
-}
-
-tr_tree_mode tr__trees_mode(const struct tr__trees *trees)
-{
-    return trees->mode;
-}
-
-uint32_t tr__trees_kept(const struct tr__trees *trees)
-{
-    return tr__load_relaxed(&trees->kept_count); /* numbers to show */
-}
-
-uint64_t tr__trees_swept(const struct tr__trees *trees)
-{
-    return tr__load_relaxed(&trees->swept);
 }
 
 /* ---- one: its beginning ---- */
@@ -246,13 +232,13 @@ static bool is_want(int error)
 }
 
 /* The rest of tr__tree_open. */
-static int prepare(struct tr__tree *tree, struct tr__tree_limits *limits)
+static int prepare(struct tr__tree *tree, struct tr__tree_limits *limits, bool leaf)
 {
     struct tr__trees *trees = tree->trees;
     bool daemon = tree->lifetime == TR_PROCESS_LIFETIME_DAEMON;
 
     tree->mode = TR_TREE_GROUP;
-    if (trees->mode == TR_TREE_CGROUP && !daemon) {
+    if (leaf) {
         int error = open_leaf(tree, limits);
         if (is_want(error)) {
             return error;
@@ -271,9 +257,11 @@ static int prepare(struct tr__tree *tree, struct tr__tree_limits *limits)
 }
 
 int tr__tree_open(struct tr__trees *trees, struct tr__tree_limits *limits,
-                  tr_process_lifetime lifetime, struct tr__tree **ret_tree)
+                  tr_process_lifetime lifetime, enum tr__tree_place place,
+                  struct tr__tree **ret_tree)
 {
-    bool leaf = trees->mode == TR_TREE_CGROUP && lifetime != TR_PROCESS_LIFETIME_DAEMON;
+    bool leaf = trees->mode == TR_TREE_CGROUP && lifetime != TR_PROCESS_LIFETIME_DAEMON &&
+                place != TR__TREE_NO_LEAF;
 
     if (tr__load_acquire(&trees->ended) != 0) { /* pairs with close; a late one dies with it */
         return TR_ECANCELED;
@@ -286,12 +274,12 @@ int tr__tree_open(struct tr__trees *trees, struct tr__tree_limits *limits,
             return TR_ELIMIT;
         }
     }
-    struct tr__tree *tree = tr__tree_take(trees, leaf);
+    struct tr__tree *tree = tr__tree_take(trees, leaf && place == TR__TREE_ANYWHERE);
     if (tree == NULL) {
         return TR_ENOMEM;
     }
     tree->lifetime = lifetime;
-    int error = prepare(tree, limits);
+    int error = prepare(tree, limits, leaf);
     if (error != 0) {
         tree->empty = true;
         tr__tree_put(tree);

@@ -32,6 +32,13 @@ struct tr__tree_limits {
     uint32_t processes_max;    /* 0: none */
 };
 
+/* Where a tree is made, each if the one before will not do. */
+enum tr__tree_place {
+    TR__TREE_ANYWHERE, /* a leaf from the pool, else a new one, else none */
+    TR__TREE_NEW_LEAF, /* not from the pool */
+    TR__TREE_NO_LEAF,
+};
+
 struct tr__tree_usage {
     bool there; /* the rest is filled in (cgroup) */
     bool out_of_memory;
@@ -56,8 +63,9 @@ struct tr__trees_config {
 /* Host thread. Finds the way, ends and removes what a dead host left behind. 0, TR_ENOMEM, or (a
  * configured path only) what the system says of it. */
 int tr__trees_open(struct tr__trees **ret_trees, const struct tr__trees_config *config);
-/* After every program was collected: ends what was kept, removes the leaves; the numbers can still
- * be read. Blocks until all of it is gone, but not for what the kernel cannot end. NULL is
+/* When nobody spawns or closes a tree any more: ends what was kept and what nobody has collected,
+ * removes the leaves; the numbers can still be read. Trees that are in use are gone then. Blocks
+ * until all of it is gone, but for a mere group and for what the kernel cannot end. NULL is
  * allowed. */
 void tr__trees_close(struct tr__trees *trees);
 /* After close. NULL is allowed. */
@@ -71,7 +79,7 @@ void tr__trees_end_session(struct tr__trees *trees, uint64_t session);
  * else's. Any thread; without effect where this process is neither. Called by close and keep. */
 void tr__trees_reap(struct tr__trees *trees);
 
-/* For tr_stats. */
+/* For tr_stats (tree_pool.c). */
 tr_tree_mode tr__trees_mode(const struct tr__trees *trees);
 uint32_t tr__trees_kept(const struct tr__trees *trees);  /* now */
 uint64_t tr__trees_swept(const struct tr__trees *trees); /* processes, ever */
@@ -83,7 +91,8 @@ uint64_t tr__trees_swept(const struct tr__trees *trees); /* processes, ever */
  * child's to set. May block (mkdir). 0, TR_ENOMEM, TR_EMFILE, TR_ENFILE, TR_ELIMIT too many kept
  * trees, TR_ENOSYS a limit that needs a cgroup. */
 int tr__tree_open(struct tr__trees *trees, struct tr__tree_limits *limits,
-                  tr_process_lifetime lifetime, struct tr__tree **ret_tree);
+                  tr_process_lifetime lifetime, enum tr__tree_place place,
+                  struct tr__tree **ret_tree);
 /* The leaf, to clone into; close-on-exec, from open to started; -1: none. */
 int tr__tree_directory(const struct tr__tree *tree);
 /* The mark for the child: "TOOLRING_TREE=…" for its environment, or NULL where nobody will look
@@ -93,6 +102,10 @@ uint64_t tr__tree_mark_number(const struct tr__tree *tree);
 /* Spawner thread, after the clone: the leader. The pidfd is borrowed: it is used until keep or
  * close has taken the tree, so it must be open until then. */
 void tr__tree_started(struct tr__tree *tree, pid_t leader, int process_fd);
+
+/* Spawner thread, before a close without start: nothing can be born in its leaf, which no other
+ * tree gets. */
+void tr__tree_spend(struct tr__tree *tree);
 
 void *tr__tree_context(const struct tr__tree *tree);
 tr_tree_mode tr__tree_mode(const struct tr__tree *tree);

@@ -14,8 +14,13 @@
  *  4. A pidfd is taken before a member's place is looked at: whoever has got its number since is
  *     not hit.
  *  5. Limits that a leaf has from an earlier tree are lifted for the next.
- *  6. A leaf that was killed is not used again: Linux 6.14 and on kill at birth what is cloned into
- *     it (they compare how often our own cgroup and the leaf were killed).
+ *  6. A leaf is not used again, but removed, when it was killed: Linux 6.14 and on kill at birth
+ *     what is cloned into it (they compare how often our own cgroup and the leaf were killed). Nor
+ *     when nothing could be born in it, nor when its program has made cgroups in it: such a leaf
+ *     may have given its controllers to them, and takes nobody in then (EBUSY). They go with it, so
+ *     many at a time; a program that makes more of them than the trees after it remove has them
+ *     pile up until the manager's end. What else a program writes into its leaf's files is not
+ *     looked for: who may do that may leave the leaf as well.
  *
  * cgroup.kill is Linux 5.14; a subtree without it is not taken (the ring needs 5.19 anyway).
  * Cost: reading a file some 5 us, half of it for opening; making or removing a leaf 50 us each.
@@ -82,12 +87,21 @@ int tr__leaf_make(struct tr__tree *tree)
     return mkdirat(trees->directory_fd, path_of(tree, "").text, 0755) == 0 ? 0 : -errno;
 }
 
+bool tr__leaf_is_nested(const struct tr__tree *tree)
+{
+    struct stat stat;
+    int error = tree->directory_fd >= 0
+                    ? fstat(tree->directory_fd, &stat)
+                    : fstatat(tree->trees->directory_fd, path_of(tree, "").text, &stat, 0);
+
+    return error == 0 && stat.st_nlink > 2; /* its own two, and one from each below */
+}
+
 bool tr__leaf_remove(struct tr__tree *tree)
 {
     struct tr__trees *trees = tree->trees;
 
-    if (unlinkat(trees->directory_fd, path_of(tree, "").text, AT_REMOVEDIR) != 0 &&
-        errno != ENOENT) {
+    if (!tr__tree_remove(trees->directory_fd, path_of(tree, "").text, TR__TREE_REMOVALS_MAX)) {
         return false;
     }
     (void)pthread_mutex_lock(&trees->mutex);
@@ -297,7 +311,6 @@ static bool is_populated(struct tr__tree *tree)
 uint32_t tr__leaf_count(struct tr__tree *tree)
 {
     struct tr__tree_walk walk;
-    struct stat stat;
     uint32_t count = 0;
     pid_t pid;
 
@@ -315,9 +328,7 @@ uint32_t tr__leaf_count(struct tr__tree *tree)
         return count;
     }
     /* Somebody further down (invariant 2), or only the leader, dead and not quite gone. */
-    bool nested = fstatat(tree->trees->directory_fd, path_of(tree, "").text, &stat, 0) == 0 &&
-                  stat.st_nlink > 2;
-    return nested ? 1 : 0;
+    return tr__leaf_is_nested(tree) ? 1 : 0;
 }
 
 /* Whether a process is in this leaf or below it. */
@@ -383,7 +394,7 @@ int tr__leaf_kill(struct tr__tree *tree)
 {
     struct tr__trees *trees = tree->trees;
 
-    tree->killed = true;
+    tree->spent = true;
     int error = write_file(tree, "cgroup.kill", "1");
     if (error == -EMFILE || error == -ENFILE) {
         (void)pthread_mutex_lock(&trees->mutex);

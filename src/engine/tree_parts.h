@@ -29,6 +29,12 @@
 /* How long close waits for killed processes; the kernel takes milliseconds, or for ever. */
 #define TR__TREE_END_NS (UINT64_C(2) * 1000000000u)
 
+/* Attempts at removing cgroups that a program has made in its leaf, when that is given back: some
+ * milliseconds at most. The next trees go on with the rest. */
+#define TR__TREE_REMOVALS_MAX 32u
+/* The same for all that a manager leaves, a few seconds; the next host goes on with the rest. */
+#define TR__TREE_REMOVALS_ROOT_MAX 65536u
+
 /* Limits of a leaf, and the controllers they need. */
 #define TR__TREE_MEMORY 1u
 #define TR__TREE_CPU 2u
@@ -50,7 +56,7 @@ struct tr__tree {
     uint32_t limits;  /* TR__TREE_… that are set in the leaf */
     bool hot;         /* the leaf keeps its descriptors */
     bool fresh;       /* the leaf had no tree before */
-    bool killed;      /* the leaf was, and can have no other tree (tree_leaf, invariant 6) */
+    bool spent;       /* the leaf can have no other tree: see tree_leaf, invariant 6 */
     bool used;        /* in the list of those in use */
     bool kept;
     bool empty;    /* its leader has exited and nobody else was found */
@@ -146,6 +152,11 @@ uint32_t tr__tree_root_control(struct tr__trees *trees, uint32_t wanted);
 /* SIGKILL to all below a directory of cgroups. 0 or a negative errno. */
 int tr__tree_root_kill(int directory_fd);
 
+/* ---- tree_remove.c ---- */
+
+/* Removes a cgroup with all below it, as far as nobody is there. True: it is gone. */
+bool tr__tree_remove(int directory_fd, const char *name, uint32_t attempts_max);
+
 /* ---- tree_leaf.c ---- */
 
 /* Gives a tree a leaf of its own. 0 or a negative errno. */
@@ -155,7 +166,9 @@ int tr__leaf_make(struct tr__tree *tree);
 int tr__leaf_open(struct tr__tree *tree, struct tr__tree_limits *limits);
 /* Closes what the tree needed; `all`: of a hot leaf too. */
 void tr__leaf_close_fds(struct tr__tree *tree, bool all);
-/* Removes it. False: somebody is still in it. */
+/* Whether its programs have made cgroups in it. */
+bool tr__leaf_is_nested(const struct tr__tree *tree);
+/* Removes it with those. False: somebody is still in it, or they are too many for once. */
 bool tr__leaf_remove(struct tr__tree *tree);
 int tr__leaf_signal(struct tr__tree *tree, int signal_number, bool but_group);
 int tr__leaf_kill(struct tr__tree *tree);
@@ -170,6 +183,8 @@ int tr__leaf_events(struct tr__tree *tree);
 /* Into the list of those in use, and out of it. */
 void tr__tree_use(struct tr__tree *tree);
 void tr__tree_unuse(struct tr__tree *tree);
+/* At the end: kills and puts away those still in use, but for daemons. */
+void tr__trees_end_used(struct tr__trees *trees);
 /* A tree, with a leaf from the pool if one is wanted and there. NULL: no memory. */
 struct tr__tree *tr__tree_take(struct tr__trees *trees, bool leaf);
 /* A tree that is in no list and whose processes have been ended: to the pool, away, or to the dying
@@ -200,7 +215,8 @@ void tr__tree_spares_close(struct tr__trees *trees);
 uint32_t tr__tree_group_count(pid_t group);
 /* Living processes that carry it, but for the leader. */
 uint32_t tr__tree_marked_count(const struct tr__tree *tree);
-/* Kills them until none is found, collects those that are our children. Returns how many. */
+/* Kills them until none is found, collects those that are our children. Returns how many those
+ * were, each once. */
 uint32_t tr__tree_marked_kill(const struct tr__tree *tree);
 
 #endif

@@ -10,11 +10,14 @@
  *  3. It is held around a lane's lock in one place, where a tree is kept and its session asked for.
  *     The end of a session looks for its trees after it was marked closed: so either the mark is
  *     seen here, or the tree is found there. That holds for trees that are put back as well.
+ *  4. A tree that is still in use at the end was forgotten by its host: it is ended here, and gone.
  *
  * Complexity: O(1), but for looking at the oldest kept tree: O(kept).
  */
 #include "engine/tree_parts.h"
 
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -49,6 +52,23 @@ static struct tr__tree *pop(struct tr__tree **list)
 static bool has_ended(const struct tr__trees *trees)
 {
     return tr__load_relaxed(&trees->ended) != 0;
+}
+
+/* ---- numbers ---- */
+
+tr_tree_mode tr__trees_mode(const struct tr__trees *trees)
+{
+    return trees->mode;
+}
+
+uint32_t tr__trees_kept(const struct tr__trees *trees)
+{
+    return tr__load_relaxed(&trees->kept_count); /* numbers to show */
+}
+
+uint64_t tr__trees_swept(const struct tr__trees *trees)
+{
+    return tr__load_relaxed(&trees->swept);
 }
 
 /* ---- in use ---- */
@@ -148,13 +168,18 @@ static bool rest(struct tr__tree *tree)
     struct tr__trees *trees = tree->trees;
 
     lock(trees);
-    bool wanted = !has_ended(trees) && !tree->killed && trees->idle_count < TR__TREE_IDLE_MAX;
+    bool wanted = !has_ended(trees) && !tree->spent && trees->idle_count < TR__TREE_IDLE_MAX;
     if (wanted) {
         push(&trees->idle, tree);
         trees->idle_count += 1;
     }
     unlock(trees);
     return wanted;
+}
+
+void tr__tree_spend(struct tr__tree *tree)
+{
+    tree->spent = true;
 }
 
 void tr__tree_put(struct tr__tree *tree)
@@ -172,6 +197,7 @@ void tr__tree_put(struct tr__tree *tree)
     }
     if (empty) {
         reset(tree);
+        tree->spent = tree->spent || tr__leaf_is_nested(tree);
         if (rest(tree)) {
             return;
         }
@@ -183,6 +209,37 @@ void tr__tree_put(struct tr__tree *tree)
     }
     lock(trees);
     push(&trees->dying, tree);
+    unlock(trees);
+}
+
+/* The pidfds were their spawners', and may be closed or others' by now. So the group is signalled
+ * by its number, and only where that leads a session and is a child of ours, not collected yet. */
+static void kill_lost(const struct tr__tree *tree)
+{
+    siginfo_t info;
+
+    if (waitid(P_PID, (id_t)tree->leader, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+        getsid(tree->leader) == tree->leader) {
+        (void)kill(-tree->leader, SIGKILL); /* it may hold only the leader, who has ended */
+    }
+    if (tree->mark != 0) {
+        (void)tr__tree_marked_kill(tree); /* a leaf dies with the manager's directory */
+    }
+}
+
+void tr__trees_end_used(struct tr__trees *trees)
+{
+    lock(trees);
+    while (trees->used != NULL) {
+        struct tr__tree *tree = trees->used;
+        unlink_used(tree);
+        unlock(trees);
+        if (tree->leader > 0 && tree->lifetime != TR_PROCESS_LIFETIME_DAEMON) {
+            kill_lost(tree);
+        }
+        tr__tree_put(tree);
+        lock(trees);
+    }
     unlock(trees);
 }
 

@@ -3,7 +3,8 @@
  *
  *     <subtree>/toolring-<pid>-<start time>-<n>/<leaf>
  *
- * Owner: whoever opens and closes the manager. Called by tree; calls base/probe, the kernel.
+ * Owner: whoever opens and closes the manager. Called by tree; calls tree_remove, base/probe,
+ * the kernel.
  *
  *  1. The directory's name says whose it is; a shared lock on it (flock) that the owner still
  *     lives, also to hosts in other namespaces of process ids, who cannot see it otherwise.
@@ -11,8 +12,6 @@
  *     Whatever is in there was started by that host's tools, and is killed.
  *  3. Nobody is moved: where our own cgroup may not give its controllers to children because we
  *     are in it, leaves have none, and limits fall back to those of each process.
- *  4. A leaf may hold directories that its programs have made: removing goes down as far as there
- *     are any, without recursion.
  *
  * Cost: opening 0.5 ms, most of it for trying out the subtree and making the directory.
  * Rejected: recognising dead hosts by process id alone (a container shares the subtree, but not the
@@ -37,10 +36,8 @@
 
 #include "base/clock.h"
 
-/* Attempts at making the directory, should somebody take an unlocked one for dead. */
+/* Attempts at making the directory: another host may take an unlocked one for a dead host's. */
 #define MAKE_ATTEMPTS 4
-/* Directories a program may have nested in its leaf; deeper ones stay until the next start. */
-#define DEPTH_MAX 16
 /* How long the remains of one dead host are waited for. */
 #define REMAINS_NS (UINT64_C(500) * TR__NS_PER_MS)
 
@@ -88,50 +85,6 @@ static bool end_all(int directory_fd, uint64_t duration_ns)
     return empty;
 }
 
-/* Appends the first directory found in `path` to it. */
-static bool descend(char *path, size_t size)
-{
-    bool found = false;
-    DIR *directory = opendir(path);
-
-    if (directory == NULL) {
-        return false;
-    }
-    const struct dirent *entry;
-    while (!found && (entry = readdir(directory)) != NULL) {
-        size_t length = strlen(path);
-        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
-            length + strlen(entry->d_name) + 2 <= size) {
-            (void)snprintf(path + length, size - length, "/%s", entry->d_name); /* it fits */
-            found = true;
-        }
-    }
-    (void)closedir(directory);
-    return found;
-}
-
-/* Removes a directory of empty cgroups with all below it. */
-static bool remove_all(const char *top)
-{
-    char path[TR__PROBE_PATH_BYTES + DEPTH_MAX * 64];
-    size_t top_length = strlen(top);
-
-    if (top_length >= sizeof path) {
-        return false;
-    }
-    memcpy(path, top, top_length + 1);
-    for (;;) {
-        if (rmdir(path) == 0 || errno == ENOENT) {
-            if (strlen(path) <= top_length) {
-                return true;
-            }
-            *strrchr(path, '/') = '\0';
-        } else if (!descend(path, sizeof path)) {
-            return false; /* somebody is in it after all */
-        }
-    }
-}
-
 /* Whether the owner that a name tells of is gone. */
 static bool is_dead(const struct tr__trees *trees, const char *name)
 {
@@ -168,13 +121,33 @@ static void remove_remains(const struct tr__trees *trees)
         (void)snprintf(path, sizeof path, "%s/%s", trees->parent, entry->d_name);
         int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && end_all(fd, REMAINS_NS)) {
-            (void)remove_all(path); /* what cannot go now is the next one's */
+            /* What cannot go now is the next one's. */
+            (void)tr__tree_remove(AT_FDCWD, path, TR__TREE_REMOVALS_ROOT_MAX);
         }
         if (fd >= 0) {
             (void)close(fd);
         }
     }
     (void)closedir(directory);
+}
+
+/* Opens and locks a directory that was just made. 0 or a negative errno: -ENOENT and -EWOULDBLOCK
+ * if another host, which does not see our process, takes it for a dead one's meanwhile. */
+static int take(const char *path, int *ret_fd)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    /* Locked first: from then on nobody removes it, and what was removed before is seen. */
+    if (flock(fd, LOCK_SH | LOCK_NB) != 0 || faccessat(fd, "cgroup.kill", W_OK, AT_EACCESS) != 0) {
+        int error = -errno;
+        (void)close(fd);
+        return error;
+    }
+    *ret_fd = fd;
+    return 0;
 }
 
 /* Makes and locks the directory. 0 or a negative errno. */
@@ -195,21 +168,15 @@ static int make(struct tr__trees *trees)
             }
             continue;
         }
-        int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0) {
-            error = -errno;
-            (void)rmdir(path);
-            return error;
-        }
-        (void)flock(fd, LOCK_SH | LOCK_NB); /* nobody has another yet */
-        if (faccessat(fd, "cgroup.kill", W_OK, AT_EACCESS) == 0) {
-            trees->directory_fd = fd;
-            trees->spare_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* for bad times; or none */
+        error = take(path, &trees->directory_fd);
+        if (error == 0) {
+            trees->spare_fd = fcntl(trees->directory_fd, F_DUPFD_CLOEXEC, 3); /* or none */
             return 0;
         }
-        error = -errno;
-        (void)close(fd);
-        (void)rmdir(path);
+        (void)rmdir(path); /* or it is gone already */
+        if (error != -ENOENT && error != -EWOULDBLOCK) {
+            return error;
+        }
     }
     return error;
 }
@@ -281,7 +248,8 @@ void tr__tree_root_close(struct tr__trees *trees)
     (void)end_all(trees->directory_fd, TR__TREE_END_NS); /* removing tells */
     tr__trees_reap(trees);
     (void)snprintf(path, sizeof path, "%s/%s", trees->parent, trees->name);
-    (void)remove_all(path); /* what the kernel cannot end is left to the next host's start */
+    /* What the kernel cannot end is left to the next host's start. */
+    (void)tr__tree_remove(AT_FDCWD, path, TR__TREE_REMOVALS_ROOT_MAX);
     (void)close(trees->directory_fd);
     trees->directory_fd = -1;
 }

@@ -17,8 +17,8 @@
  *     still means the old one, and the signal goes nowhere.
  *  2. Killing goes on until a whole walk through /proc finds nobody alive: killed processes do not
  *     fork, so each round leaves only children born during it. Whom the kernel cannot end (he is
- *     frozen, or hangs in a device) is not waited for twice. (Stopping all of them first was
- *     tried: it saves no round, since a killed process is as still as a stopped one.)
+ *     frozen, or hangs in a device) is not waited for twice, and counts once. (Stopping all of them
+ *     first was tried: it saves no round, since a killed process is as still as a stopped one.)
  *  3. Collected is only who carries a mark of this manager, or lies in a leaf of its directory, and
  *     is not the leader of a tree in use: those belong to whoever spawned them. The host's own
  *     children, and orphans of theirs, stay.
@@ -260,23 +260,42 @@ static bool bury(int process_fd, uint64_t until_ns)
     return gone;
 }
 
-/* What a round has come upon. */
+/* Whether somebody has sent it SIGKILL already: it is a matter of time. The kernel keeps that
+ * pending until the process is a zombie. */
+static bool is_dying(pid_t pid)
+{
+    char path[32];
+    char text[4096];
+
+    (void)snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
+    if (tr__tree_read(AT_FDCWD, path, text, sizeof text) <= 0) {
+        return false;
+    }
+    const char *pending = strstr(text, "\nShdPnd:");
+    return pending != NULL &&
+           (strtoull(pending + sizeof "ShdPnd:", NULL, 16) >> (SIGKILL - 1) & 1) != 0;
+}
+
+/* One round, and what it has come upon. */
 struct round {
-    bool blind; /* it could not see or hold everybody */
-    bool stuck; /* of those it killed and waited for, nobody died */
+    bool again;          /* not the first: whoever is dying was met before */
+    bool blind;          /* it could not see or hold everybody */
+    bool stuck;          /* of those it killed and waited for, nobody died */
+    uint32_t killed;     /* whoever was met */
+    uint32_t killed_new; /* but for those who were met before */
 };
 
-/* One walk that kills whoever is met. Returns how many. */
-static uint32_t kill_round(const struct tr__tree *tree, char *buffer, struct round *round)
+/* One walk that kills whoever is met. */
+static void kill_round(const struct tr__tree *tree, char *buffer, struct round *round)
 {
     int killed[WAITED_MAX];
     struct tr__tree_walk walk;
     uint32_t count = 0;
     pid_t pid;
 
-    *round = (struct round){.blind = !tr__tree_walk_proc(&walk)};
+    *round = (struct round){.again = round->again, .blind = !tr__tree_walk_proc(&walk)};
     if (round->blind) {
-        return 0;
+        return;
     }
     while ((pid = tr__tree_walk_next(&walk)) != 0) {
         int process_fd = open_marked(tree, pid, buffer);
@@ -284,6 +303,7 @@ static uint32_t kill_round(const struct tr__tree *tree, char *buffer, struct rou
             round->blind = round->blind || process_fd == NO_DESCRIPTOR;
             continue;
         }
+        bool known = round->again && is_dying(pid);
         bool hit = syscall(SYS_pidfd_send_signal, process_fd, SIGKILL, NULL, 0) == 0;
         if (!hit || count >= WAITED_MAX) {
             (void)close(process_fd);
@@ -291,28 +311,27 @@ static uint32_t kill_round(const struct tr__tree *tree, char *buffer, struct rou
             killed[count] = process_fd;
         }
         count += hit;
+        round->killed_new += hit && !known;
     }
     tr__tree_walk_done(&walk);
+    round->killed = count;
     uint64_t until_ns = tr__clock_after(tr__clock_now(), DEATH_NS);
     round->stuck = count > 0;
     for (uint32_t index = 0; index < count && index < WAITED_MAX; index++) {
         round->stuck = !bury(killed[index], until_ns) && round->stuck;
     }
-    return count;
 }
 
 /* The same with the descriptors kept for it: one for the walk, one for who is met. */
-static uint32_t kill_round_with_spares(const struct tr__tree *tree, char *buffer,
-                                       struct round *round)
+static void kill_round_with_spares(const struct tr__tree *tree, char *buffer, struct round *round)
 {
     struct tr__trees *trees = tree->trees;
 
     (void)pthread_mutex_lock(&trees->mutex); /* a plain mutex of ours cannot fail */
     tr__tree_spares_close(trees);
-    uint32_t count = kill_round(tree, buffer, round);
+    kill_round(tree, buffer, round);
     open_spares(trees);
     (void)pthread_mutex_unlock(&trees->mutex);
-    return count;
 }
 
 uint32_t tr__tree_marked_kill(const struct tr__tree *tree)
@@ -321,13 +340,13 @@ uint32_t tr__tree_marked_kill(const struct tr__tree *tree)
     uint32_t total = 0;
 
     for (uint32_t rounds = 0; rounds < ROUNDS_MAX; rounds++) {
-        struct round round;
-        uint32_t count = kill_round(tree, buffer, &round);
-        if (count == 0 && round.blind) {
-            count = kill_round_with_spares(tree, buffer, &round);
+        struct round round = {.again = rounds > 0};
+        kill_round(tree, buffer, &round);
+        if (round.killed == 0 && round.blind) {
+            kill_round_with_spares(tree, buffer, &round);
         }
-        total += count;
-        if (count == 0 || round.stuck) {
+        total += round.killed_new;
+        if (round.killed == 0 || round.stuck) {
             break; /* nobody is there, or only who cannot die now: he has his SIGKILL */
         }
     }

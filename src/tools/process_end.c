@@ -168,7 +168,8 @@ static void end_tree(struct tr__run *run, tr_process_result *result)
     }
     if (!keeps) {
         if (result->tree == TR_TREE_GROUP) {
-            result->swept += sweep(run); /* who carries a mark was counted above */
+            uint32_t members = sweep(run); /* by its mark, some were met above and hang on */
+            result->swept = members > result->swept ? members : result->swept;
         }
         tr__tree_close(run->tree);
     }

@@ -281,6 +281,48 @@ CASE(process_tree, who_was_meant_to_live_on_is_swept_from_the_stopped)
     host_close(&host);
 }
 
+/* Spawns a program, and forgets it once it has left somebody behind. */
+static int spawn_and_forget(tr_call *call, struct job *job)
+{
+    tr_io ready;
+    tr_io *done;
+    tr_child child;
+
+    CHECK_EQ_INT(tr_spawn(call, job->spec, &child), 0);
+    CHECK_EQ_INT(tr_io_poll(call, &ready, child.output_fd, POLLIN), 0);
+    CHECK_EQ_INT(tr_io_wait(call, 0, &done), 0);
+    CHECK_EQ_INT(close(child.process_fd), 0);
+    CHECK_EQ_INT(close(child.output_fd), 0);
+    CHECK_EQ_INT(close(child.error_fd), 0);
+    return 0;
+}
+
+static void check_forgotten(tr_tree_mode mode, const char *line)
+{
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    struct job job = {.function = spawn_and_forget, .spec = &spec};
+    struct tree_rig rig;
+    struct host host;
+
+    open_in(&host, mode);
+    make_line(&rig, line);
+    spec.shell = rig.line;
+    CHECK_EQ_INT(host_run(&host, &job), TR_OUTCOME_COMPLETED);
+    CHECK(tree_find(rig.token) > 0);
+    CHECK_EQ_INT(tr_manager_close(host.manager, TR_FOREVER), 0);
+    tr_manager_free(host.manager);
+    CHECK_EQ_INT(descriptors_open(), host.descriptors);
+    WAIT_UNTIL(tree_find(rig.token) == 0, PATIENCE_SECONDS);
+    (void)waitpid(-1, NULL, 0); /* unless we are a reaper, its zombie is ours */
+}
+
+CASE(process_tree, what_nobody_reaps_ends_with_the_manager)
+{
+    check_forgotten(TR_TREE_GROUP, "nohup 2>/dev/null sh -c 'printf r; exec sleep %s' & sleep %s");
+    check_forgotten(TR_TREE_SWEEP, "setsid sh -c 'printf r; exec sleep %s' & sleep %s");
+    check_forgotten(TR_TREE_CGROUP, "setsid sh -c 'printf r; exec sleep %s' & sleep %s");
+}
+
 CASE(process_tree, figures_of_the_whole_tree)
 {
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;

@@ -62,6 +62,11 @@ static void check_threads(unsigned threads)
 
 CASE(spawner_threads, one_thread_serves)
 {
+    check_threads(1);
+}
+
+CASE(spawner_threads, as_many_threads_as_usual_serve)
+{
     check_threads(0);
 }
 
@@ -158,6 +163,93 @@ CASE(spawner_threads, close_answers_what_is_queued)
         }
     }
     CHECK(cancelled > 0);
+}
+
+/* ---- one queue ---- */
+
+static const char *const nothing[] = {"/bin/true", NULL};
+static struct tr__spawn *order[8];
+static sem_t second_done;
+
+static void note_order(struct tr__spawn *spawn)
+{
+    order[tr__fetch_add_release(&done_count, 1u)] = spawn;
+    (void)sem_post(&done_semaphore);
+}
+
+CASE(spawner_threads, first_come_first_served)
+{
+    static struct tr__spawner spawner;
+    static struct tr__spawn spawns[8];
+
+    CHECK_EQ_INT(sem_init(&done_semaphore, 0, 0), 0);
+    CHECK_EQ_INT(tr__spawner_open(&spawner, 1, 0), 0);
+    for (unsigned index = 0; index < 8; index++) {
+        spawns[index] = (struct tr__spawn){.argv = nothing, .done = note_order};
+        tr__spawner_post(&spawner, &spawns[index]);
+    }
+    for (unsigned index = 0; index < 8; index++) {
+        await_one();
+    }
+    for (unsigned index = 0; index < 8; index++) {
+        CHECK(order[index] == &spawns[index]);
+        CHECK_EQ_INT(child_finish(&spawns[index]), 0);
+        tr__spawner_reaped(&spawner);
+    }
+    CHECK_EQ_INT(spawner.threads_count, 1);
+    tr__spawner_close(&spawner);
+}
+
+/* As a program does on a file system that does not answer: holds its thread until another request
+ * was served. */
+static void hold_thread(struct tr__spawn *spawn)
+{
+    while (sem_wait(&second_done) != 0) {
+        CHECK_EQ_INT(errno, EINTR);
+    }
+    note_done(spawn);
+}
+
+static void let_thread_go(struct tr__spawn *spawn)
+{
+    (void)sem_post(&second_done);
+    note_done(spawn);
+}
+
+CASE(spawner_threads, a_long_spawn_holds_up_no_other)
+{
+    static struct tr__spawner spawner;
+    static struct tr__spawn spawns[2];
+
+    CHECK_EQ_INT(sem_init(&done_semaphore, 0, 0), 0);
+    CHECK_EQ_INT(sem_init(&second_done, 0, 0), 0);
+    CHECK_EQ_INT(tr__spawner_open(&spawner, 0, 0), 0);
+    CHECK_EQ_INT(spawner.threads_count, 1);
+    spawns[0] = (struct tr__spawn){.argv = nothing, .done = hold_thread};
+    spawns[1] = (struct tr__spawn){.argv = nothing, .done = let_thread_go};
+    tr__spawner_post(&spawner, &spawns[0]);
+    tr__spawner_post(&spawner, &spawns[1]);
+    await_one();
+    await_one();
+    CHECK_EQ_INT(child_finish(&spawns[0]), 0);
+    CHECK_EQ_INT(child_finish(&spawns[1]), 0);
+    tr__spawner_reaped(&spawner);
+    tr__spawner_reaped(&spawner);
+    tr__spawner_close(&spawner);
+}
+
+CASE(spawner_threads, what_is_posted_after_a_close_is_refused)
+{
+    static struct tr__spawner spawner;
+    static struct tr__spawn spawn = {.argv = nothing, .done = note_done};
+
+    CHECK_EQ_INT(sem_init(&done_semaphore, 0, 0), 0);
+    CHECK_EQ_INT(tr__spawner_open(&spawner, 0, 0), 0);
+    tr__spawner_close(&spawner);
+    tr__spawner_post(&spawner, &spawn);
+    CHECK_EQ_U64(tr__load_acquire(&done_count), 1);
+    CHECK_EQ_INT(spawn.error, TR_ECANCELED);
+    CHECK_EQ_INT(spawn.process_fd, -1);
 }
 
 /* ---- dying with the host ---- */

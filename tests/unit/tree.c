@@ -97,27 +97,6 @@ CASE(tree, signal_reaches_every_member_of_a_leaf)
     tree_close(&rig);
 }
 
-/* A program may make cgroups within its leaf, and live there. */
-CASE(tree, leaf_with_cgroups_of_its_own)
-{
-    struct tree_rig rig;
-    char inner[1024];
-
-    tree_open(&rig, TR_TREE_CGROUP);
-    (void)snprintf(inner, sizeof inner, "%s/%s/1/inner", rig.trees->parent, rig.trees->name);
-    CHECK_EQ_INT(setenv("TR_INNER", inner, 1), 0);
-    tree_run(&rig,
-             "mkdir -p $TR_INNER/deeper; setsid sh -c 'echo $$ > $TR_INNER/deeper/cgroup.procs;"
-             " printf r; exec sleep %s' &",
-             TR_PROCESS_LIFETIME_TASK);
-    tree_await_ready(&rig, 1);
-    CHECK(tree_finish(&rig) >= 1);
-    CHECK_EQ_INT(tree_find(rig.token), 0);
-    CHECK_EQ_INT(access(inner, F_OK), 0);
-    tree_close(&rig);
-    CHECK(access(inner, F_OK) != 0);
-}
-
 /* ---- the pool ---- */
 
 static unsigned leaves_in(const struct tree_rig *rig)
@@ -209,34 +188,68 @@ CASE(tree, sweep_kills_without_a_descriptor_to_spare)
     kill_without_descriptors(TR_TREE_SWEEP);
 }
 
-/* A process that the old freezer holds dies when it is let go, and not before. */
+/* A process that the old freezer holds dies when it is let go, and not before; another beside it at
+ * once. */
+struct freezer {
+    char folder[64];
+    char state[96];
+};
+
+static void freeze_one(struct tree_rig *rig, struct freezer *freezer)
+{
+    char line[512];
+
+    (void)snprintf(freezer->folder, sizeof freezer->folder,
+                   "/sys/fs/cgroup/freezer/toolring-test-%d", (int)getpid());
+    if (mkdir(freezer->folder, 0755) != 0) {
+        SKIP("no freezer of cgroup v1 here, or not for us");
+    }
+    (void)snprintf(freezer->state, sizeof freezer->state, "%s/freezer.state", freezer->folder);
+    (void)snprintf(line, sizeof line,
+                   "token=%%s; setsid sh -c \"echo \\$\\$ >%s/cgroup.procs; printf r; "
+                   "exec sleep $token\" & setsid sh -c \"printf r; exec sleep $token\" &",
+                   freezer->folder);
+    tree_open(rig, TR_TREE_SWEEP);
+    tree_run(rig, line, TR_PROCESS_LIFETIME_TASK);
+    tree_await_ready(rig, 2);
+    tree_await_exit(rig);
+    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, freezer->state, "FROZEN"), 0);
+}
+
+static void thaw_one(struct tree_rig *rig, const struct freezer *freezer)
+{
+    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, freezer->state, "THAWED"), 0);
+    while (tree_find(rig->token) > 0 || (rmdir(freezer->folder) != 0 && errno == EBUSY)) {
+        (void)poll(NULL, 0, 1);
+    }
+    (void)tree_finish(rig);
+}
+
 CASE(tree, sweep_waits_once_for_who_cannot_die)
 {
     struct tree_rig rig;
-    char folder[64];
-    char line[256];
-    char state[96];
+    struct freezer freezer;
 
-    (void)snprintf(folder, sizeof folder, "/sys/fs/cgroup/freezer/toolring-test-%d", (int)getpid());
-    if (mkdir(folder, 0755) != 0) {
-        SKIP("no freezer of cgroup v1 here, or not for us");
-    }
-    (void)snprintf(line, sizeof line,
-                   "setsid sh -c 'echo $$ >%s/cgroup.procs; printf r; exec sleep %%s' & wait",
-                   folder);
-    (void)snprintf(state, sizeof state, "%s/freezer.state", folder);
-    tree_open(&rig, TR_TREE_SWEEP);
-    tree_run(&rig, line, TR_PROCESS_LIFETIME_TASK);
-    tree_await_ready(&rig, 1);
-    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, state, "FROZEN"), 0);
+    freeze_one(&rig, &freezer);
     uint64_t before = tr__clock_now();
     tr__tree_kill(rig.spawn.tree);
     CHECK(tr__clock_now() - before < 20 * TR__NS_PER_SECOND); /* it took 51 s */
-    CHECK_EQ_INT(tr__tree_write(AT_FDCWD, state, "THAWED"), 0);
-    while (tree_find(rig.token) > 0 || (rmdir(folder) != 0 && errno == EBUSY)) {
-        (void)poll(NULL, 0, 1);
-    }
-    (void)tree_finish(&rig);
+    thaw_one(&rig, &freezer);
+    tree_close(&rig);
+}
+
+CASE(tree, sweep_counts_once_who_cannot_die)
+{
+    struct tree_rig rig;
+    struct freezer freezer;
+
+    freeze_one(&rig, &freezer);
+    CHECK_EQ_INT(tr__tree_sweep(rig.spawn.tree), 2); /* one is met a second time */
+    CHECK_EQ_U64(tr__trees_swept(rig.trees), 2);
+    CHECK_EQ_INT(tr__tree_sweep(rig.spawn.tree), 1);
+    CHECK_EQ_U64(tr__trees_swept(rig.trees), 2);
+    thaw_one(&rig, &freezer);
+    CHECK_EQ_U64(tr__trees_swept(rig.trees), 2);
     tree_close(&rig);
 }
 

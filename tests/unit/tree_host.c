@@ -1,6 +1,6 @@
 /*
  * Tests of engine/tree towards its host: a subreaper or PID 1 whose own children stay its own, an
- * ordinary user, a want of memory.
+ * ordinary user, a host that forgets its programs, a want of memory.
  */
 #include "tree_rig.h"
 
@@ -256,6 +256,35 @@ CASE(tree_host, nobody_has_leaves_in_a_delegated_subtree)
     CHECK_EQ_INT(rmdir(folder), 0); /* and nothing was left in it */
 }
 
+/* ---- what nobody collects ---- */
+
+static void check_lost(tr_tree_mode mode, const char *line)
+{
+    struct tree_rig rig;
+
+    tree_open(&rig, mode);
+    tree_run(&rig, line, TR_PROCESS_LIFETIME_TASK);
+    tree_await_ready(&rig, 1);
+    CHECK(tree_find(rig.token) > 0);
+    CHECK_EQ_INT(close(rig.spawn.process_fd), 0); /* its owner has forgotten it */
+    tree_close(&rig);
+    while (tree_find(rig.token) > 0) {
+        (void)poll(NULL, 0, 1);
+    }
+    (void)waitpid(rig.spawn.pid, NULL, 0); /* a reaper has collected it */
+    CHECK_EQ_INT(close(rig.spawn.output_fd), 0);
+}
+
+CASE(tree_host, close_ends_what_nobody_has_collected)
+{
+    static const char *const group = "nohup 2>/dev/null sh -c 'printf r; exec sleep %s' & sleep 60";
+    static const char *const session = "setsid sh -c 'printf r; exec sleep %s' & sleep 60";
+
+    check_lost(TR_TREE_GROUP, group);
+    check_lost(TR_TREE_SWEEP, session);
+    check_lost(TR_TREE_CGROUP, session); /* or skips */
+}
+
 /* ---- want of memory ---- */
 
 CASE(tree_host, survives_failing_allocations)
@@ -269,9 +298,10 @@ CASE(tree_host, survives_failing_allocations)
     tr__memory_fail_after(-1);
     CHECK_EQ_INT(tr__trees_open(&trees, &config), 0);
     tr__memory_fail_after(1);
-    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, &tree), TR_ENOMEM);
+    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, TR__TREE_ANYWHERE, &tree),
+                 TR_ENOMEM);
     tr__memory_fail_after(-1);
-    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, &tree), 0);
+    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, TR__TREE_ANYWHERE, &tree), 0);
     tr__tree_close(tree); /* nothing was started */
     for (long nth = 1; nth <= 3; nth++) {
         struct tr__spawn spawn = {.shell = "true", .trees = trees, .merge_error = true};
@@ -287,6 +317,7 @@ CASE(tree_host, survives_failing_allocations)
         }
     }
     tr__trees_close(trees);
-    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, &tree), TR_ECANCELED);
+    CHECK_EQ_INT(tr__tree_open(trees, NULL, TR_PROCESS_LIFETIME_TASK, TR__TREE_ANYWHERE, &tree),
+                 TR_ECANCELED);
     tr__trees_free(trees);
 }
