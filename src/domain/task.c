@@ -429,6 +429,13 @@ bool tr__task_look(struct tr__task *task, tr_task_id id)
     }
 }
 
+bool tr__task_unwatch(struct tr__task *task, uint64_t seen)
+{
+    TR_ASSERT((seen & TR__TASK_HOLD_TIMER) != 0);
+    return tr__word_is_live(seen) && (seen & TR__TASK_CANCEL) == 0 &&
+           swap(task, &seen, seen & ~TR__TASK_HOLD_TIMER);
+}
+
 bool tr__task_drop(struct tr__task *task, uint64_t hold)
 {
     uint64_t seen = tr__task_word(task);

@@ -235,6 +235,9 @@ void tr__task_published(struct tr__task *task);
 bool tr__task_ask(struct tr__task *task, tr_task_id id);
 /* Under the lane's lock: keeps what the record points to from being freed, until tr__task_drop. */
 bool tr__task_look(struct tr__task *task, tr_task_id id);
+/* Whoever has HOLD_TIMER and nothing left to watch: gives it up, if the word still is `seen`, of a
+ * live task that was not asked to stop. A stop from now on takes it anew. */
+bool tr__task_unwatch(struct tr__task *task, uint64_t seen);
 /* Clears a hold. True: the task has ended and this was the last; the caller recycles the slot. */
 bool tr__task_drop(struct tr__task *task, uint64_t hold);
 

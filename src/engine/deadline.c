@@ -6,17 +6,24 @@
  * of these. Called by host, run.c, cancel.c, vigil; calls ring or vigil, cancel, settle.
  *
  * Invariants
- *  1. Starting and cancelling the op happen inside BUSY; ARMED is set when the start is over. A
- *     canceller turns ARMED into BUSY; a done op clears ARMED, or leaves DONE to whoever is busy.
- *     So an op is started again only when the cancel of its last start is over, each start is
- *     cancelled at most once, and only while the canceller has a hold of its own.
- *  2. DISARM is set before ARMED is looked at by the ender, ARMED before DISARM by the starter
- *     (both read-modify-writes of one word): one of them sees the other, so an ended task's timer
- *     is cancelled.
- *  3. HOLD_TIMER is dropped exactly once: by the look that sees the task ended.
+ *  1. Who arms prepares the op first and submits it after; so a cancel may overtake the start, and
+ *     the ring awaits both. `due` clears ARMED, or leaves DONE to the busy one: so an op is
+ *     prepared again only when the last cancel of it is over, and each start is cancelled at most
+ *     once, only while the canceller has a hold of its own.
+ *  2. DISARM is set once, by the ender, and ARMED never after it (one compare-and-swap decides). If
+ *     the ender finds ARMED it cancels; if BUSY, the busy one has; if neither, whoever is about to
+ *     arm sees the end. So an ended task's timer comes back.
+ *  3. HOLD_TIMER is dropped exactly once: by the look that sees the task ended, or by the one that
+ *     finds nothing to watch: with a swap of the task's word, so that a stop or an end which still
+ *     saw the hold makes it look again.
  *
  * Complexity: arming and disarming push one message each to the ring; the ring is woken only for a
- * moment earlier than it sleeps for. Firing costs O(1).
+ * moment earlier than it sleeps for. Firing costs O(1). Atomic
+ * read-modify-writes of a timer that is armed and disarmed: one of the inbox's tail to arm; claim,
+ * flags and tail to disarm; one of the task's word to drop the hold.
+ *
+ * Rejected: BUSY around every start (three more of them); one more start for ever after a detach (a
+ * task's second timer, armed for nothing).
  */
 #include "engine/deadline.h"
 
@@ -140,58 +147,77 @@ void tr__deadline_act(struct tr__deadline *deadline, uint64_t word, uint64_t now
     }
 }
 
-/* Ends the caller's BUSY, and sets `bits` unless the op is done already. Returns the word
- * before. */
-static uint32_t leave_busy(struct tr__deadline *deadline, uint32_t bits)
-{
-    uint32_t seen = tr__load_acquire(&deadline->word);
-    uint32_t next = 0;
-    do {
-        TR_ASSERT((seen & TR__DEADLINE_BUSY) != 0);
-        next = (seen & ~TR__DEADLINE_BUSY) | ((seen & TR__DEADLINE_DONE) != 0 ? 0 : bits);
-        /* acq_rel: invariants 1 and 2; sees what `due` left behind. */
-    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
-    return seen;
-}
+static void look(struct tr__deadline *deadline);
 
-/* Has the op given back, if it is under way and nobody else does so. True: it was done meanwhile,
- * and the caller must look. */
-static bool withdraw(struct tr__deadline *deadline, bool urgent)
+/* Has the op given back so that it looks at its times again; if it is not ARMED, sees to it that
+ * whoever arms it looks first. The caller has a hold of its own. */
+static void poke(struct tr__deadline *deadline)
 {
-    uint32_t seen = tr__load_acquire(&deadline->word);
+    if (!deadline->engine->config.threaded) {
+        tr__vigil_move(deadline->engine, deadline);
+        return;
+    }
+    tr__atomic_u32 *claim = &deadline->op.claim;
+    uint32_t seen = tr__load_acquire(claim);
     uint32_t next = 0;
+    bool mine = false;
     do {
-        if ((seen & TR__DEADLINE_ARMED) == 0) {
-            return false;
+        if ((seen & TR__DEADLINE_DISARM) != 0) {
+            return; /* it comes back anyway, and sees the end */
         }
-        next = (seen & ~TR__DEADLINE_ARMED) | TR__DEADLINE_BUSY;
+        mine = (seen & TR__DEADLINE_ARMED) != 0;
+        next = mine ? (seen & ~TR__DEADLINE_ARMED) | TR__DEADLINE_BUSY : seen | TR__DEADLINE_LOOK;
         /* acq_rel: invariant 1; publishes the caller's new time to the look that follows. */
-    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
-    tr__ring_cancel(&deadline->engine->ring, &deadline->op, urgent);
-    return (leave_busy(deadline, 0) & TR__DEADLINE_DONE) != 0;
+    } while (!tr__cas_acq_rel(claim, &seen, next));
+    if (!mine) {
+        return;
+    }
+    tr__ring_cancel(&deadline->engine->ring, &deadline->op, true);
+    uint32_t over = TR__DEADLINE_BUSY | TR__DEADLINE_DONE;
+    seen = tr__load_acquire(claim);
+    do {
+        next = seen & ~over;
+        /* acq_rel: invariant 1; sees what `due` left behind. */
+    } while (!tr__cas_acq_rel(claim, &seen, next));
+    if ((seen & TR__DEADLINE_DONE) != 0) {
+        look(deadline);
+    }
 }
 
 static void due(struct tr__op *op);
 
-/* The op is not under way and the caller alone may start it. True: it is done already, and the
- * caller must look. */
-static bool start(struct tr__deadline *deadline, uint64_t at_ns)
+static void prepare(struct tr__deadline *deadline)
 {
     struct tr__op *op = &deadline->op;
-    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_BUSY); /* invariant 1 */
     op->kind = TR__OP_TIMER;
     op->done = due;
-    op->owner = deadline;
-    op->deadline_ns = at_ns;
-    tr__ring_start(&deadline->engine->ring, op);
-    uint32_t seen = leave_busy(deadline, TR__DEADLINE_ARMED);
-    if ((seen & TR__DEADLINE_DONE) != 0) {
-        return true;
-    }
-    if ((seen & (TR__DEADLINE_DISARM | TR__DEADLINE_LOOK)) != 0) { /* invariant 2 */
-        return withdraw(deadline, (seen & TR__DEADLINE_LOOK) != 0);
-    }
-    return false;
+    tr__ring_prepare(op);
+}
+
+/* The op is not under way and the caller alone may start it. False: there are new times, or the
+ * task has ended; nothing was started. */
+static bool start(struct tr__deadline *deadline, uint64_t at_ns)
+{
+    prepare(deadline);
+    deadline->op.deadline_ns = at_ns;
+    uint32_t seen = tr__load_acquire(&deadline->op.claim);
+    do {
+        TR_ASSERT((seen & (TR__DEADLINE_ARMED | TR__DEADLINE_BUSY)) == 0);
+        if ((seen & (TR__DEADLINE_DISARM | TR__DEADLINE_LOOK)) != 0) {
+            return false;
+        }
+        /* acq_rel: invariant 2; publishes the prepared op to whoever cancels it. */
+    } while (!tr__cas_acq_rel(&deadline->op.claim, &seen, seen | TR__DEADLINE_ARMED));
+    tr__ring_submit(&deadline->engine->ring, &deadline->op);
+    return true;
+}
+
+/* Nothing but a stop could give the timer of this task a new time: and that arms it itself. */
+static bool is_settled(const struct tr__task *task, uint64_t word)
+{
+    /* relaxed: written by the launcher, before the task was published */
+    return (word & TR__TASK_CANCEL) == 0 &&
+           (tr__load_relaxed(&task->flags) & TR__TASK_FLAG_ASKED) == 0;
 }
 
 /* The op is done and nobody is busy with it: does what is due and starts it again, or drops the
@@ -200,55 +226,50 @@ static void look(struct tr__deadline *deadline)
 {
     struct tr__task *task = deadline->task;
     struct tr__engine *engine = deadline->engine;
-    uint64_t word = 0;
-    uint64_t now = 0;
-    do {
-        /* acq_rel: invariants 1 and 2. */
-        uint32_t before =
-            tr__fetch_and_acq_rel(&deadline->word, ~(TR__DEADLINE_DONE | TR__DEADLINE_LOOK));
-        word = tr__task_word(task);
-        now = tr__clock_now();
-        if ((before & TR__DEADLINE_DISARM) == 0 && tr__word_is_live(word)) {
+    for (;;) {
+        uint64_t word = tr__task_word(task);
+        uint64_t now = 0;
+        bool live = tr__word_is_live(word);
+        if (live) {
+            now = tr__clock_now();
             tr__deadline_act(deadline, word, now);
             word = tr__task_word(task);
+            live = tr__word_is_live(word);
         }
-        if (!tr__word_is_live(word) || tr__load_relaxed(&engine->closing) != 0) {
+        if (!live || tr__load_relaxed(&engine->closing) != 0) {
             /* Ended, so nobody arms or pokes it any more but the ender, who may yet disarm: its own
              * hold keeps the slot until then. (At closing, what is unended will be ended without
              * this timer.) */
             tr__settle_drop(engine->completion, task, TR__TASK_HOLD_TIMER);
             return;
         }
-    } while (start(deadline, tr__deadline_next(deadline, word, now)));
+        uint64_t next = tr__deadline_next(deadline, word, now);
+        bool over = next == TR_FOREVER && is_settled(task, word);
+        if (over ? tr__task_unwatch(task, word) : start(deadline, next)) {
+            return; /* invariant 3 */
+        }
+        /* acq_rel: whoever set it has written its time before */
+        (void)tr__fetch_and_acq_rel(&deadline->op.claim, ~TR__DEADLINE_LOOK);
+    }
 }
 
 static void due(struct tr__op *op)
 {
     struct tr__deadline *deadline = TR__CONTAINER_OF(op, struct tr__deadline, op);
-    uint32_t seen = tr__load_acquire(&deadline->word);
-    uint32_t next = 0;
-    do {
-        next =
-            (seen & TR__DEADLINE_BUSY) != 0 ? seen | TR__DEADLINE_DONE : seen & ~TR__DEADLINE_ARMED;
+    uint32_t seen = tr__load_acquire(&op->claim);
+    while ((seen & (TR__DEADLINE_DISARM | TR__DEADLINE_BUSY)) != TR__DEADLINE_DISARM) {
+        bool busy = (seen & TR__DEADLINE_BUSY) != 0;
+        uint32_t next =
+            busy ? seen | TR__DEADLINE_DONE : seen & ~(TR__DEADLINE_ARMED | TR__DEADLINE_LOOK);
         /* acq_rel: invariant 1. */
-    } while (!tr__cas_acq_rel(&deadline->word, &seen, next));
-    if ((seen & TR__DEADLINE_BUSY) == 0) {
-        look(deadline); /* else whoever is busy looks */
+        if (tr__cas_acq_rel(&op->claim, &seen, next)) {
+            if (busy) {
+                return; /* who is busy looks */
+            }
+            break;
+        }
     }
-}
-
-/* Makes a timer under way look at its times again. The caller has a hold of its own. */
-static void poke(struct tr__deadline *deadline)
-{
-    if (!deadline->engine->config.threaded) {
-        tr__vigil_move(deadline->engine, deadline);
-        return;
-    }
-    /* acq_rel: LOOK before ARMED is looked at, as with DISARM (invariant 2). */
-    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_LOOK);
-    if (withdraw(deadline, true)) {
-        look(deadline);
-    }
+    look(deadline);
 }
 
 bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const tr_options *options,
@@ -277,8 +298,12 @@ bool tr__deadline_init(struct tr__engine *engine, struct tr__task *task, const t
     tr__store_relaxed(&deadline->expire_at_ns,
                       TR_FOREVER); /* private until the task is published */
     tr__store_relaxed(&deadline->abandon_at_ns, TR_FOREVER);
-    tr__store_relaxed(&deadline->word, 0u);
+    /* Of one that asks always: a later request may expire. Its start comes with tr__deadline_arm.
+     */
+    bool armed = watched || (tr__load_relaxed(&task->flags) & TR__TASK_FLAG_ASKED) != 0;
+    tr__store_relaxed(&deadline->op.claim, armed ? TR__DEADLINE_ARMED : 0u);
     tr__store_relaxed(&deadline->grace_ms, 0u); /* likewise */
+    prepare(deadline);
     return watched;
 }
 
@@ -289,9 +314,9 @@ void tr__deadline_arm(struct tr__engine *engine, struct tr__task *task)
         tr__vigil_arm(engine, deadline);
         return;
     }
-    if (start(deadline, tr__deadline_next(deadline, tr__task_word(task), task->accepted_ns))) {
-        look(deadline);
-    }
+    uint64_t word = tr__task_word(task);
+    deadline->op.deadline_ns = tr__deadline_next(deadline, word, task->accepted_ns);
+    tr__ring_submit(&engine->ring, &deadline->op);
 }
 
 void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
@@ -302,9 +327,9 @@ void tr__deadline_disarm(struct tr__engine *engine, struct tr__task *task)
         return;
     }
     /* acq_rel: invariant 2. */
-    (void)tr__fetch_or_acq_rel(&deadline->word, TR__DEADLINE_DISARM);
-    if (withdraw(deadline, false)) {
-        look(deadline);
+    uint32_t before = tr__fetch_or_acq_rel(&deadline->op.claim, TR__DEADLINE_DISARM);
+    if ((before & TR__DEADLINE_ARMED) != 0) {
+        tr__ring_cancel(&engine->ring, &deadline->op, false);
     }
     /* seq_cst: after the push; a launch that enters later nudges by itself (host/admit). */
     if (tr__load_seq_cst(&engine->completion->registry.room.gate.waiters) != 0) {
@@ -353,7 +378,7 @@ void tr__deadline_abandon(struct tr__engine *engine, struct tr__task *task, uint
         poke(deadline);
     } else if (!engine->config.threaded) {
         tr__vigil_arm(engine, deadline);
-    } else if (start(deadline, at_ns)) {
+    } else if (!start(deadline, at_ns)) {
         look(deadline);
     }
 }

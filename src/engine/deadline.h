@@ -7,13 +7,13 @@
  * timer: until the task has started, the run timeout is armed as if it started now, which is never
  * too late, and judged by the real start.
  *
- * A task with a deadline has HOLD_TIMER from its launch until its op is done for good. `word`
- * settles who may cancel the op:
- *   ARMED   the op is under way; whoever turns it into BUSY may, and must, cancel it
- *   BUSY    somebody starts or cancels the op at this moment (at most one does)
+ * A task with a deadline has HOLD_TIMER from its launch until its op is done for good, or there is
+ * nothing left to watch (after its detach, most often). The op's `claim` settles who may cancel it:
+ *   ARMED   the op is prepared, and started or about to be; it may be cancelled, once
+ *   DISARM  the task has ended: if ARMED was set before, the ender cancels, and nobody else may
+ *   BUSY    in ARMED's place: somebody cancels the op to look at the times again
  *   DONE    it was done meanwhile: the busy one looks in the place of `due`
- *   LOOK    a time was brought forward: the next start gives the op back at once
- *   DISARM  the task has ended: the next done drops the hold
+ *   LOOK    a time was brought forward while it was not ARMED: who arms it looks again first
  * In an inline manager the wheel of engine/vigil has the op's timer, and its lock settles that.
  */
 #ifndef TR__ENGINE_DEADLINE_H
@@ -44,7 +44,6 @@ struct tr__deadline {
     tr__atomic_u64 queued_at_ns;  /* the launcher, then the approver */
     tr__atomic_u64 expire_at_ns;  /* of an approval request; approvers */
     tr__atomic_u64 abandon_at_ns; /* the canceller */
-    tr__atomic_u32 word;
     tr__atomic_u32 grace_ms; /* the function's, if longer than the manager's; it, then cancellers */
 };
 

@@ -41,7 +41,8 @@ struct tr__engine_config {
 /* What a thread of the engine has to itself, by worker index. */
 struct tr__engine_thread {
     struct tr__arena_producer producer;
-    uint64_t now_ns; /* the end of the task before, if it was plain; 0: read the clock */
+    uint64_t now_ns;      /* the end of the task before, if it was plain; 0: read the clock */
+    uint64_t gave_way_ns; /* when it last gave way to the ring */
 };
 
 /* First member of struct tr_manager: the two pointers convert (tr__engine_of). */
@@ -64,7 +65,10 @@ struct tr__engine {
     struct tr__workers workers;
     struct tr__spawner spawner;
     struct tr__fiber_pool fibers;
-    struct tr__trees *trees; /* what programs have started */
+    struct tr__op rest;        /* the timer of trims, while free fibers have pages */
+    struct tr__mpsc_node trim; /* for a worker: a trim; one of the two at a time */
+    bool rest_over;            /* the trim ends a period; the ring thread, then the worker */
+    struct tr__trees *trees;   /* what programs have started */
 };
 
 int tr__engine_open(struct tr__engine *engine, struct tr__completion *completion,
@@ -87,6 +91,13 @@ uint64_t tr__engine_run_kept(struct tr__engine *engine, struct tr__counters *cou
                              struct tr__task *task, uint64_t now_ns);
 /* run.c. The workers' hook. */
 void tr__engine_run(void *engine, struct tr__worker *worker, struct tr__mpsc_node *node);
+
+/* The workers' hook, at &engine->trim: gives back pages of fibers that have rested. */
+void tr__engine_trim(struct tr__engine *engine, struct tr__worker *worker);
+
+/* A worker between two tasks, with the time in `now_ns`: lets the ring's thread go first if that is
+ * late. Then `now_ns` is 0. */
+void tr__engine_give_way(struct tr__engine *engine, struct tr__engine_thread *thread);
 
 /* Whether the task runs on a fiber, and so counts in `awaiting` from its admission to its
  * return. */

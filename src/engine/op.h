@@ -11,7 +11,8 @@
  * op to be alive (not yet done, or done not yet acted upon by the caller itself). The race with
  * completion is settled on `flags`: the canceller sets CANCEL_POSTED; the ring sets FINISHED;
  * whoever comes second sees the other. A completed op whose cancel message is still in the inbox
- * waits for that message before `done`.
+ * waits for that message before `done`. Starting has two halves for those who want an op to be
+ * cancelled before it is on its way: prepared, it may be cancelled; submitted, it is the ring's.
  *
  * The ring performs ops; the direct executor (direct.h) performs the same ops by poll(2) in the
  * calling thread, for managers and calls without a ring.
@@ -49,25 +50,28 @@ struct tr__message {
 #define TR__OP_CANCEL_POSTED 1u /* written by the canceller */
 #define TR__OP_FINISHED 2u      /* written by the ring */
 
+/* The first 64 bytes are all that a canceller touches; the rest stays with the ring's thread. */
 struct tr__op {
-    struct tr__message start;     /* any thread posts it; the ring takes it */
-    struct tr__message cancel;    /* likewise */
-    struct tr__wheel_entry timer; /* ring thread */
+    struct tr__message start;  /* any thread posts it; the ring takes it */
+    struct tr__message cancel; /* likewise */
     void (*done)(struct tr__op *op);
-    void *owner;          /* the starter's own */
-    void *buffer;         /* READ, WRITE */
     uint64_t deadline_ns; /* TIMER: when. Others: give up then with TR_ETIMEDOUT; 0: never */
+    tr__atomic_u32 flags; /* CANCEL_POSTED, FINISHED */
+    tr__atomic_u32 claim; /* the owner's own: who starts and cancels it, say */
+    uint16_t kind;
+    uint16_t state; /* the executor's own */
+    uint32_t entry; /* the executor's own: index in its table of ops under way */
+
+    struct tr__wheel_entry timer; /* ring thread */
+    void *owner;                  /* the starter's own */
+    void *buffer;                 /* READ, WRITE */
     union {
         int64_t result;          /* set before `done` */
         struct tr__op *previous; /* the executor's own, while the op is on a list of it */
     };
-    tr__atomic_u32 flags; /* CANCEL_POSTED, FINISHED */
     int fd;
     uint32_t size;   /* READ, WRITE */
     uint32_t events; /* POLL */
-    uint16_t kind;
-    uint16_t state; /* the executor's own */
-    uint32_t entry; /* the executor's own: index in its table of ops under way */
 };
 
 /* Tasks embed ops, and a million tasks may wait. */

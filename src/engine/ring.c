@@ -17,7 +17,8 @@
  *  4. start: everything the ring reads of an op is written before the push, whose exchange
  *     publishes it. After the push the op is not touched.
  *  5. cancel: one fetch_or decides against finish (ring_table.c). FINISHED was there: the op is
- *     done or will be without us, no message. Else the op stays until the message has been taken.
+ *     done or will be without us, no message. Else the op stays until the message has been taken,
+ *     and its start, in whichever order the two come.
  *
  * Cost: a start is one exchange and one load; measured 30 to 110 ns to arm and cancel a timer,
  * hand-over included.
@@ -32,8 +33,8 @@
 #include <toolring/error.h>
 
 #include "base/assert.h"
-#include "base/slice.h"
 #include "base/clock.h"
+#include "base/slice.h"
 #include "engine/ring_kernel.h"
 #include "engine/ring_loop.h"
 
@@ -173,11 +174,22 @@ int tr__ring_open(struct tr__ring *ring, const struct tr__ring_config *config)
     return error;
 }
 
+void tr__ring_prepare(struct tr__op *op)
+{
+    op->start.kind = TR__MESSAGE_START;
+    op->state = 0;
+    tr__store_relaxed(&op->flags, 0u); /* published by the push, or to whoever may cancel it */
+}
+
 void tr__ring_start(struct tr__ring *ring, struct tr__op *op)
 {
+    tr__ring_prepare(op);
+    tr__ring_submit(ring, op);
+}
+
+void tr__ring_submit(struct tr__ring *ring, struct tr__op *op)
+{
     TR_ASSERT(op->done != NULL);
-    op->start.kind = TR__MESSAGE_START;
-    tr__store_relaxed(&op->flags, 0u); /* published by the push */
     tr__ring_push(ring, &op->start, op->kind == TR__OP_TIMER ? op->deadline_ns : 0);
 }
 
@@ -199,6 +211,16 @@ bool tr__ring_is_resting(struct tr__ring *ring)
     /* In this order: an empty inbox was emptied by a ring that was awake then (the look acquires
      * its last take); if it sleeps since, it has done what it took. seq_cst: as P2. */
     return tr__mpsc_is_empty(&ring->inbox) && tr__load_seq_cst(&ring->sleeping_until) != 0;
+}
+
+/* How late a timer may be before others notice: what waking up takes, and a part of a tick. */
+#define OVERDUE_NS UINT64_C(300000)
+
+bool tr__ring_is_overdue(struct tr__ring *ring, uint64_t now_ns)
+{
+    /* relaxed: a hint. While the ring sleeps it is when it wakes. */
+    uint64_t due_ns = tr__load_relaxed(&ring->due_ns);
+    return now_ns > due_ns && now_ns - due_ns > OVERDUE_NS;
 }
 
 bool tr__ring_is_self(const struct tr__ring *ring)

@@ -72,6 +72,8 @@ struct tr__ring {
     TR__CACHE_ALIGNED tr__atomic_u64 sleeping_until; /* 0 awake; else when it wakes by itself */
     TR__CACHE_ALIGNED tr__atomic_u32 quiet;          /* messages that found it asleep and let it */
 
+    TR__CACHE_ALIGNED tr__atomic_u64 due_ns; /* the first timer's, as of the last round */
+
     /* Constant while open. */
     TR__CACHE_ALIGNED const struct tr__kernel *kernel;
     void *kernel_state;
@@ -124,9 +126,17 @@ int tr__ring_open(struct tr__ring *ring, const struct tr__ring_config *config);
 void tr__ring_start(struct tr__ring *ring, struct tr__op *op);
 
 /*
- * Any thread that knows the op to be alive; at most once per start. The op will be done soon, with
- * TR_ECANCELED or with a result that came first (for READ and POLL also one that was there to be
- * had at the end).
+ * The halves of tr__ring_start. Whoever finds the op after tr__ring_prepare may cancel it, before
+ * its start comes as well: it then is done when that has come. What the starter fills in between
+ * must be nothing that a canceller reads: deadline_ns, owner.
+ */
+void tr__ring_prepare(struct tr__op *op);
+void tr__ring_submit(struct tr__ring *ring, struct tr__op *op);
+
+/*
+ * Any thread that knows the op to be alive, and prepared; at most once per start. The op will be
+ * done soon, with TR_ECANCELED or with a result that came first (for READ and POLL also one that
+ * was there to be had at the end).
  *
  * Not `urgent`: a sleeping ring is let sleep, unless TR__RING_QUIET_MAX such messages have
  * gathered. For deadlines of tasks that have ended: the price is that up to so many ops stay with
@@ -140,6 +150,10 @@ void tr__ring_nudge(struct tr__ring *ring);
 
 /* Any thread. True: the ring sleeps and has done all that it was told before this look. */
 bool tr__ring_is_resting(struct tr__ring *ring);
+
+/* Any thread. True: the ring's thread is late with a timer, so it waits for a processor or has more
+ * to do than it can. `now_ns`: the time, perhaps a while ago. */
+bool tr__ring_is_overdue(struct tr__ring *ring, uint64_t now_ns);
 
 /* Whether the caller is this ring's thread: inside a done hook. */
 bool tr__ring_is_self(const struct tr__ring *ring);

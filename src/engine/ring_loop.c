@@ -34,7 +34,8 @@
  * there are. Measured: a timer 31 to 90 ns in batches of 256, a pipe read 490 ns, a poll 380 ns.
  * Rejected: release/acquire in the park protocol (loses wake-ups); a futex (the ring must sleep in
  * enter, where completions come); waking for each timer (6 us each); spinning before sleep (two
- * processors, and whoever would be waited for needs one).
+ * processors, and whoever would be waited for needs one; 3 us of it took the wakes of a timer
+ * benchmark from 1.03 to 0.01 for each 256 timers, and changed nothing in its time).
  */
 #include "engine/ring_loop.h"
 
@@ -72,6 +73,7 @@ int tr__ring_init(struct tr__ring *ring, const struct tr__ring_config *config)
     }
     ring->kernel = config->kernel != NULL ? config->kernel : &tr__kernel_uring;
     tr__mpsc_init(&ring->inbox);
+    tr__store_relaxed(&ring->due_ns, UINT64_MAX); /* the thread does not exist yet */
     return 0;
 }
 
@@ -126,6 +128,16 @@ void tr__ring_nudge(struct tr__ring *ring)
     }
 }
 
+/* Shows others for when the first timer is. */
+static void publish_due(struct tr__ring *ring)
+{
+    uint64_t due_ns = tr__wheel_first(&ring->wheel);
+
+    if (tr__load_relaxed(&ring->due_ns) != due_ns) { /* our own last store */
+        tr__store_relaxed(&ring->due_ns, due_ns);    /* a hint: publishes nothing else */
+    }
+}
+
 /* Fires what is due, a batch of it; the wheel answers whether there is more. */
 static void expire_timers(struct tr__ring *ring)
 {
@@ -169,6 +181,8 @@ static bool take_messages(struct tr__ring *ring)
             return false;
         }
         if (result == TR__MPSC_ITEM) {
+            /* The next one, while this one is dealt with; relaxed: our own store. */
+            __builtin_prefetch((const void *)tr__load_relaxed(&ring->inbox.head), 1);
             take_message(ring, TR__CONTAINER_OF(node, struct tr__message, node));
             count += 1;
             continue;
@@ -251,6 +265,7 @@ bool tr__ring_round(struct tr__ring *ring)
 {
     expire_timers(ring);
     bool more = take_messages(ring);
+    publish_due(ring);
     tr__ring_place(ring);
     if (ring->stopping && !more && tr__ring_is_drained(ring) && tr__mpsc_is_empty(&ring->inbox)) {
         return retire_doorbell(ring);

@@ -142,13 +142,15 @@ static void finish(struct tr__ring *ring, struct tr__op *op, int64_t result)
     tr__wheel_disarm(&ring->wheel, &op->timer);
     op->result = result;
     op->state = taken;
-    /* acq_rel: one total order of this and the canceller's fetch_or decides whether a cancel
-     * message is coming; pairs with tr__ring_cancel. */
-    uint32_t flags = tr__fetch_or_acq_rel(&op->flags, TR__OP_FINISHED);
-    if ((flags & TR__OP_CANCEL_POSTED) != 0 && taken == 0) {
-        op->state = DONE_OWED;
-        ring->done_owed += 1;
-        return;
+    if (taken == 0) { /* else its one cancel has come, and nobody asks for `flags` any more */
+        /* acq_rel: one total order of this and the canceller's fetch_or decides whether a cancel
+         * message is coming; pairs with tr__ring_cancel. */
+        uint32_t flags = tr__fetch_or_acq_rel(&op->flags, TR__OP_FINISHED);
+        if ((flags & TR__OP_CANCEL_POSTED) != 0) {
+            op->state = DONE_OWED;
+            ring->done_owed += 1;
+            return;
+        }
     }
     call_done(ring, op);
 }
@@ -241,9 +243,9 @@ static uint64_t wheel_deadline(uint64_t deadline_ns)
 void tr__ring_accept(struct tr__ring *ring, struct tr__op *op)
 {
     TR_ASSERT(op->kind >= TR__OP_TIMER && op->kind <= TR__OP_POLL);
-    op->state = PLACE_NONE;
+    TR_ASSERT((op->state & ~CANCEL_TAKEN) == PLACE_NONE);
     tr__wheel_entry_init(&op->timer);
-    if (ring->stopping) {
+    if (ring->stopping || (op->state & CANCEL_TAKEN) != 0) {
         finish(ring, op, TR_ECANCELED);
         return;
     }
@@ -271,7 +273,10 @@ void tr__ring_take_cancel(struct tr__ring *ring, struct tr__op *op)
         return;
     }
     op->state |= CANCEL_TAKEN;
-    tr__ring_request_end(ring, op, TR_ECANCELED);
+    if ((op->state & PLACE_MASK) !=
+        PLACE_NONE) { /* else its start is still to come: accept ends it */
+        tr__ring_request_end(ring, op, TR_ECANCELED);
+    }
 }
 
 void tr__ring_expire(struct tr__ring *ring, struct tr__op *op)

@@ -402,6 +402,14 @@ void tr__engine_run(void *context, struct tr__worker *worker, struct tr__mpsc_no
 {
     struct tr__engine *engine = (struct tr__engine *)context;
     struct tr__engine_thread *thread = (struct tr__engine_thread *)worker->context;
+    if (node == &engine->trim) {
+        tr__engine_trim(engine, worker);
+        thread->now_ns = 0; /* it took its time */
+        return;
+    }
+    if (thread->now_ns != 0) {
+        tr__engine_give_way(engine, thread);
+    }
     struct tr__task *task = TR__CONTAINER_OF(node, struct tr__task, run);
     const char *next = (const char *)tr__load_relaxed(&node->next); /* a hint */
     if (next != NULL) { /* fetched from the launcher's cache while this one runs */

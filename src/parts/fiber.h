@@ -24,8 +24,8 @@
 /* Fibers moved between a thread's cache and the pool at once; a cache holds up to twice as many. */
 #define TR__FIBER_BATCH 16u
 
-/* Free fibers in the pool that keep their stack pages; the stacks of further ones are emptied. */
-#define TR__FIBER_WARM_MAX 4096u
+/* Stacks emptied by one trim: some 20 us, so that work behind it hardly waits. */
+#define TR__FIBER_TRIM_MAX 64u
 
 /* Guards by mprotect split mappings, and vm.max_map_count (65 530 by default) ends them. */
 #define TR__FIBER_PROTECT_MAX 30000u
@@ -42,24 +42,35 @@ enum tr__fiber_guard {
     TR__FIBER_GUARD_PROTECT, /* mprotect: one more mapping pair for each fiber */
 };
 
+/* What a pool wants of whoever watches it. */
+enum tr__fiber_trim {
+    TR__FIBER_TRIM_OVER,  /* nothing: no free fiber has pages, and the hook will be called again */
+    TR__FIBER_TRIM_LATER, /* a trim when a period is over */
+    TR__FIBER_TRIM_MORE,  /* a trim soon: there is more to empty */
+};
+
 struct tr__fiber_pool {
-    /* Constant after init. */
+    /* Constant after init and watch. */
     char *stacks;              /* fibers_max * stack_bytes of address space */
     struct tr__fiber *records; /* fibers_max of them, each touched when its fiber is first needed */
     size_t stack_bytes;        /* whole pages, guard included */
     size_t page_bytes;
     unsigned fibers_max;
-    unsigned warm_max;
     enum tr__fiber_guard guard;
+    void (*rested)(void *context); /* NULL: nobody trims */
+    void *context;
 
     /* Guarded by the mutex; on another cache line than what every switch reads. */
     TR__CACHE_ALIGNED pthread_mutex_t mutex;
-    struct tr__fiber *warm; /* LIFO of free fibers whose stacks keep their pages */
-    struct tr__fiber *cold; /* LIFO of free fibers whose stacks were emptied */
+    struct tr__fiber *warm;      /* LIFO of free fibers whose stacks keep their pages */
+    struct tr__fiber *warm_last; /* ... its end: who has rested longest */
+    struct tr__fiber *cold;      /* LIFO of free fibers whose stacks were emptied */
     unsigned warm_count;
-    unsigned free_count; /* warm and cold */
+    unsigned free_count; /* warm, cold, and in the hands of a trim */
     unsigned created;    /* records and guards below this index exist */
     unsigned limit;      /* fibers that may be created; shrinks when guards run out */
+    uint32_t age;        /* periods that trims have ended, and 1 */
+    bool watched;        /* somebody is bound to call trim */
 };
 
 /* Free fibers at the hand of one worker thread. All zero is an empty cache. */
@@ -75,13 +86,29 @@ struct tr__fiber_cache {
  */
 int tr__fiber_pool_init(struct tr__fiber_pool *pool, unsigned fibers_max, size_t stack_bytes);
 
+/*
+ * Names who sees to trims, before the first fiber is taken. `rested` is called, by a thread that
+ * gives a fiber back or flushes its cache, when free fibers have pages and nobody is bound to trim:
+ * the caller then is, a period later. Without it free fibers keep their pages.
+ */
+void tr__fiber_pool_watch(struct tr__fiber_pool *pool, void (*rested)(void *context),
+                          void *context);
+
+/*
+ * Any thread, one at a time: empties some of the stacks that were free for a whole period.
+ * period_over: a period has passed since the last such trim, or since `rested` was called. At most
+ * TR__FIBER_TRIM_MAX fibers cannot be taken meanwhile.
+ */
+enum tr__fiber_trim tr__fiber_pool_trim(struct tr__fiber_pool *pool, bool period_over);
+
 /* Unmaps the pool. Every fiber must have been given back and every cache flushed. */
 void tr__fiber_pool_done(struct tr__fiber_pool *pool);
 
 /*
  * Takes a free fiber. Returns NULL when all are in use or the kernel refuses memory for a guard;
  * the caller may try again once a fiber is given back. Up to 2 * TR__FIBER_BATCH free fibers may
- * rest in each other thread's cache meanwhile. cache may be NULL: straight from the pool.
+ * rest in each other thread's cache meanwhile, and TR__FIBER_TRIM_MAX in a trim. cache may be NULL:
+ * straight from the pool.
  */
 struct tr__fiber *tr__fiber_take(struct tr__fiber_pool *pool, struct tr__fiber_cache *cache);
 

@@ -114,6 +114,15 @@ uint64_t tr__wheel_next(const struct tr__wheel *wheel)
     return tick_start_ns(wheel, first_tick(wheel, level));
 }
 
+uint64_t tr__wheel_first(const struct tr__wheel *wheel)
+{
+    struct tr__wheel_link *link = wheel->due.next;
+    if (link == &wheel->due) {
+        return tr__wheel_next(wheel);
+    }
+    return TR__CONTAINER_OF(link, struct tr__wheel_entry, link)->deadline_ns;
+}
+
 struct tr__wheel_entry *tr__wheel_pop(struct tr__wheel *wheel, uint64_t now_ns)
 {
     if (now_ns >= wheel->tick_end_ns) {

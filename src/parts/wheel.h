@@ -74,6 +74,9 @@ static inline bool tr__wheel_is_armed(const struct tr__wheel_entry *entry)
  */
 uint64_t tr__wheel_next(const struct tr__wheel *wheel);
 
+/* The same, but what is due already counts by its deadline: how late the owner is. */
+uint64_t tr__wheel_first(const struct tr__wheel *wheel);
+
 /*
  * Takes one entry due at now_ns off the wheel and returns it unarmed, or NULL when none is due.
  * All that is due at now_ns is queued before anything armed after this call, so an owner that arms

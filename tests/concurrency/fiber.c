@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/atomic.h"
@@ -256,20 +257,40 @@ static void *run_visits(void *argument)
     return NULL;
 }
 
+static tr__atomic_u32 trimming;
+
+/* Trims all the while, now and then at the end of a period. */
+static void *run_trims(void *argument)
+{
+    unsigned trims = 0;
+    while (tr__load_relaxed(&trimming) != 0) { /* only the value counts */
+        (void)tr__fiber_pool_trim(&pool, trims % 3 == 0);
+        trims += 1;
+        (void)sched_yield();
+    }
+    return argument;
+}
+
 CASE(fiber_threads, caches_share_a_small_pool)
 {
     pthread_t threads[THREADS];
+    pthread_t trimmer;
 
     CHECK_EQ_INT(tr__fiber_pool_init(&pool, SMALL_POOL, 16384), 0);
-    pool.warm_max = 10;
+    tr__store_relaxed(&trimming, 1u); /* before the thread exists */
+    CHECK(pthread_create(&trimmer, NULL, run_trims, NULL) == 0);
     for (unsigned index = 0; index < THREADS; index++) {
         CHECK(pthread_create(&threads[index], NULL, run_visits, (void *)(uintptr_t)index) == 0);
     }
     for (unsigned index = 0; index < THREADS; index++) {
         CHECK(pthread_join(threads[index], NULL) == 0);
     }
+    tr__store_relaxed(&trimming, 0u); /* only the value counts */
+    CHECK(pthread_join(trimmer, NULL) == 0);
     CHECK_EQ_INT(tr__fiber_pool_used(&pool), 0);
-    CHECK_EQ_INT(pool.warm_count, 10);
+    while (tr__fiber_pool_trim(&pool, true) != TR__FIBER_TRIM_OVER) {
+    }
+    CHECK_EQ_INT(pool.warm_count, 0);
     for (unsigned index = 0; index < pool.created; index++) {
         CHECK(tr__fiber_take(&pool, NULL) != NULL);
     }

@@ -98,7 +98,13 @@ static void start_one(struct player *player, struct slot *slot)
     op->done = note_done;
     op->deadline_ns = now_ns + case_random_below(&player->random, 3 * TR__NS_PER_MS);
     slot->starts += 1;
-    slot->cancelled = false;
+    slot->cancelled = case_random_below(&player->random, 8) == 0;
+    if (slot->cancelled) { /* before it is on its way */
+        tr__ring_prepare(op);
+        tr__ring_cancel(&ring, op, case_random_below(&player->random, 2) == 0);
+        tr__ring_submit(&ring, op);
+        return;
+    }
     tr__ring_start(&ring, op);
 }
 

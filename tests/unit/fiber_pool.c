@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "parts/fiber.h"
 #include "support/case.h"
+#include "support/wait.h"
 
 #define STACK_BYTES TR__FIBER_STACK_DEFAULT
 
@@ -51,40 +52,187 @@ static unsigned resident_pages(const struct tr__fiber_pool *of, unsigned index)
     return resident;
 }
 
-CASE(fiber_pool, free_stacks_beyond_the_bound_are_emptied)
+static unsigned warm_stacks(void)
+{
+    unsigned warm = 0;
+    for (unsigned index = 0; index < pool.created; index++) {
+        warm += resident_pages(&pool, index) != 0;
+    }
+    return warm;
+}
+
+/* Takes fibers and has each touch its stack. */
+static void take_all(struct tr__fiber **fibers, unsigned count)
+{
+    for (unsigned index = 0; index < count; index++) {
+        fibers[index] = tr__fiber_take(&pool, NULL);
+        CHECK(fibers[index] != NULL);
+        tr__fiber_start(fibers[index], touch_pages, fibers[index]);
+        CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_SUSPENDED);
+    }
+}
+
+static void give(struct tr__fiber *fiber)
+{
+    CHECK_EQ_INT(tr__fiber_resume(fiber), TR__FIBER_FINISHED);
+    tr__fiber_give(&pool, NULL, fiber);
+}
+
+static void give_all(struct tr__fiber **fibers, unsigned count)
+{
+    for (unsigned index = 0; index < count; index++) {
+        give(fibers[index]);
+    }
+}
+
+CASE(fiber_pool, stacks_that_have_rested_are_emptied)
 {
     enum {
-        COUNT = 10,
-        WARM = 3
+        COUNT = 10
     };
     struct tr__fiber *fibers[COUNT];
 
     prepare(COUNT, STACK_BYTES);
-    pool.warm_max = WARM;
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_OVER);
     for (unsigned run = 0; run < 3; run++) {
-        for (unsigned index = 0; index < COUNT; index++) {
-            fibers[index] = tr__fiber_take(&pool, NULL);
-            CHECK(fibers[index] != NULL);
-            tr__fiber_start(fibers[index], touch_pages, fibers[index]);
-            CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_SUSPENDED);
-        }
+        take_all(fibers, COUNT);
         CHECK(tr__fiber_take(&pool, NULL) == NULL);
-        for (unsigned index = 0; index < COUNT; index++) {
-            CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_FINISHED);
-            tr__fiber_give(&pool, NULL, fibers[index]);
-        }
-        unsigned warm = 0;
-        for (unsigned index = 0; index < COUNT; index++) {
-            warm += resident_pages(&pool, index) != 0;
-        }
-        CHECK_EQ_INT(warm, WARM);
-        CHECK_EQ_INT(pool.warm_count, WARM);
+        give_all(fibers, COUNT);
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, false), TR__FIBER_TRIM_LATER);
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true),
+                     TR__FIBER_TRIM_LATER); /* perhaps just given */
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, false), TR__FIBER_TRIM_LATER);
+        CHECK_EQ_INT(warm_stacks(), COUNT);
+        CHECK_EQ_INT(pool.warm_count, COUNT);
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_OVER);
+        CHECK_EQ_INT(warm_stacks(), 0);
+        CHECK_EQ_INT(pool.warm_count, 0);
         CHECK_EQ_INT(pool.free_count, COUNT);
+        CHECK_EQ_INT(tr__fiber_pool_used(&pool), 0);
     }
-    /* The next one taken is a warm one. */
-    struct tr__fiber *fiber = tr__fiber_take(&pool, NULL);
-    CHECK_EQ_INT(pool.warm_count, WARM - 1);
-    tr__fiber_give(&pool, NULL, fiber);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, a_steady_load_keeps_the_stacks_it_needs)
+{
+    enum {
+        PEAK = 10,
+        STEADY = 3
+    };
+    struct tr__fiber *fibers[PEAK];
+
+    prepare(PEAK, STACK_BYTES);
+    take_all(fibers, PEAK);
+    give_all(fibers, PEAK);
+    for (unsigned period = 0; period < 4; period++) {
+        take_all(fibers, STEADY);
+        CHECK_EQ_INT(pool.created, PEAK); /* warm ones, not fresh ones */
+        CHECK_EQ_INT(warm_stacks(), period < 2 ? PEAK : STEADY);
+        give_all(fibers, STEADY);
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_LATER);
+    }
+    CHECK_EQ_INT(pool.warm_count, STEADY);
+    CHECK_EQ_INT(pool.free_count, PEAK);
+    take_all(fibers, PEAK);
+    CHECK_EQ_INT(warm_stacks(), PEAK);
+    give_all(fibers, PEAK);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, a_trim_is_bounded)
+{
+    enum {
+        COUNT = 2 * TR__FIBER_TRIM_MAX + 40
+    };
+    static struct tr__fiber *fibers[COUNT];
+    struct case_random chance;
+    unsigned left = COUNT;
+
+    prepare(COUNT, TR__FIBER_STACK_MIN);
+    /* All in disorder: neighbours find each other. */
+    case_random_init(&chance, 1);
+    for (unsigned index = 0; index < COUNT; index++) {
+        fibers[index] = tr__fiber_take(&pool, NULL);
+        tr__fiber_start(fibers[index], wait_once, fibers[index]);
+        CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_SUSPENDED);
+    }
+    for (; left > 0; left--) {
+        unsigned index = (unsigned)case_random_below(&chance, left);
+        give(fibers[index]);
+        fibers[index] = fibers[left - 1];
+    }
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_LATER);
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_MORE);
+    CHECK_EQ_INT(pool.warm_count, COUNT - TR__FIBER_TRIM_MAX);
+    CHECK_EQ_INT(warm_stacks(), COUNT - TR__FIBER_TRIM_MAX);
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, false), TR__FIBER_TRIM_MORE);
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, false), TR__FIBER_TRIM_OVER);
+    CHECK_EQ_INT(warm_stacks(), 0);
+
+    /* Every other one in use: each neighbourhood costs a call, and those are bounded too. */
+    for (unsigned index = 0; index < COUNT; index++) {
+        fibers[index] = tr__fiber_take(&pool, NULL);
+        CHECK(fibers[index] != NULL);
+        tr__fiber_start(fibers[index], wait_once, fibers[index]);
+        CHECK_EQ_INT(tr__fiber_resume(fibers[index]), TR__FIBER_SUSPENDED);
+    }
+    CHECK(tr__fiber_take(&pool, NULL) == NULL);
+    CHECK_EQ_INT(warm_stacks(), COUNT);
+    for (unsigned index = 0; index < COUNT; index += 2) {
+        give(fibers[index]);
+    }
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_LATER);
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_MORE);
+    CHECK(warm_stacks() > COUNT / 2);
+    while (tr__fiber_pool_trim(&pool, false) == TR__FIBER_TRIM_MORE) {
+    }
+    CHECK_EQ_INT(warm_stacks(), COUNT / 2); /* those in use were left alone */
+    for (unsigned index = 1; index < COUNT; index += 2) {
+        give(fibers[index]);
+    }
+    CHECK_EQ_INT(tr__fiber_pool_used(&pool), 0);
+    tr__fiber_pool_done(&pool);
+}
+
+static unsigned calls;
+
+static void note_call(void *context)
+{
+    CHECK(context == &calls);
+    calls += 1;
+}
+
+CASE(fiber_pool, somebody_is_bound_to_trim_while_there_is_need)
+{
+    struct tr__fiber_cache cache = {0};
+    struct tr__fiber *fibers[2];
+
+    calls = 0;
+    prepare(2, STACK_BYTES);
+    tr__fiber_pool_watch(&pool, note_call, &calls);
+    for (unsigned run = 1; run <= 3; run++) {
+        take_all(fibers, 2);
+        CHECK_EQ_INT(tr__fiber_resume(fibers[0]), TR__FIBER_FINISHED);
+        tr__fiber_give(&pool, &cache, fibers[0]);
+        CHECK_EQ_INT(calls, run - 1); /* a cache is its thread's business */
+        tr__fiber_cache_flush(&pool, &cache);
+        CHECK_EQ_INT(calls, run);
+        give(fibers[1]);
+        CHECK_EQ_INT(calls, run); /* once */
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_LATER);
+        take_all(fibers, 2);
+        give_all(fibers, 2);
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_LATER);
+        CHECK_EQ_INT(calls, run); /* LATER: still bound */
+        CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_OVER);
+    }
+    /* All in use at the end of a period: nothing to come back for. */
+    take_all(fibers, 2);
+    give_all(fibers, 2);
+    take_all(fibers, 2);
+    CHECK_EQ_INT(tr__fiber_pool_trim(&pool, true), TR__FIBER_TRIM_OVER);
+    give_all(fibers, 2);
+    CHECK_EQ_INT(calls, 5);
     tr__fiber_pool_done(&pool);
 }
 

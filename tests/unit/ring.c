@@ -324,6 +324,53 @@ CASE(ring, later_timers_let_it_sleep)
     CHECK_EQ_U64(tr__load_acquire(&done_count), COUNT + 2);
 }
 
+CASE(ring, a_cancel_may_overtake_its_start)
+{
+    char byte;
+    int ends[2];
+    CHECK_EQ_INT(pipe2(ends, O_CLOEXEC), 0);
+    struct tr__op ops[] = {
+        timer_op(tr__clock_now() + 3600 * TR__NS_PER_SECOND),
+        timer_op(1), /* due, too */
+        read_op(ends[0], &byte, 1),
+    };
+
+    open_sized(0);
+    for (unsigned index = 0; index < sizeof ops / sizeof ops[0]; index++) {
+        tr__ring_prepare(&ops[index]);
+        tr__ring_cancel(&ring, &ops[index], true);
+        WAIT_UNTIL(tr__ring_is_resting(&ring), 10); /* the cancel has been taken */
+        CHECK_EQ_U64(tr__load_acquire(&done_count), index);
+        tr__ring_submit(&ring, &ops[index]);
+        if (index == 0) {
+            tr__ring_nudge(&ring); /* its deadline alone wakes nobody for it */
+        }
+        await_done(1);
+        CHECK_EQ_INT(ops[index].result, TR_ECANCELED);
+    }
+    close_ring();
+    CHECK_EQ_INT(close(ends[0]), 0);
+    CHECK_EQ_INT(close(ends[1]), 0);
+}
+
+CASE(ring, others_see_that_it_is_late)
+{
+    uint64_t hour_ns = 3600 * TR__NS_PER_SECOND;
+
+    open_sized(0);
+    WAIT_UNTIL(tr__ring_is_resting(&ring), 10);
+    CHECK(!tr__ring_is_overdue(&ring, UINT64_MAX)); /* nothing is due, ever */
+    struct tr__op op = timer_op(tr__clock_now() + hour_ns);
+    tr__ring_start(&ring, &op);
+    WAIT_UNTIL(tr__ring_is_resting(&ring), 10);
+    CHECK(!tr__ring_is_overdue(&ring, tr__clock_now()));
+    CHECK(tr__ring_is_overdue(&ring, op.deadline_ns + TR__NS_PER_MS));
+    tr__ring_cancel(&ring, &op, true);
+    await_done(1);
+    WAIT_UNTIL(!tr__ring_is_overdue(&ring, UINT64_MAX), 10);
+    close_ring();
+}
+
 CASE(ring, quiet_cancels_wait_for_the_next_wake)
 {
     struct tr__op ops[2];

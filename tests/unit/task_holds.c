@@ -187,6 +187,25 @@ CASE(task, looking_needs_something_that_is_still_held)
     CHECK_EQ_U64(tr__task_word(&task), (uint64_t)GENERATION << TR__STATE_BITS | TR__TASK_ENDED);
 }
 
+CASE(task, a_timer_is_given_up_only_while_nobody_relies_on_it)
+{
+    struct tr__task task = {0};
+    for (int from = 0; from < FROMS; from++) {
+        uint64_t base = base_of((enum from)from);
+        bool may = tr__word_is_live(base) && (base & TR__TASK_CANCEL) == 0;
+        set_word(&task, GENERATION, base | TR__TASK_HOLD_TIMER);
+        uint64_t before = tr__task_word(&task);
+        CHECK(!tr__task_unwatch(&task, before ^ TR__TASK_BACKGROUND)); /* it has changed since */
+        CHECK_EQ_U64(tr__task_word(&task), before);
+        CHECK_EQ_INT(tr__task_unwatch(&task, before), may);
+        CHECK_EQ_U64(tr__task_word(&task), may ? before & ~TR__TASK_HOLD_TIMER : before);
+        set_word(&task, GENERATION, base | TR__TASK_HOLD_TIMER | TR__TASK_CANCEL);
+        before = tr__task_word(&task);
+        CHECK(!tr__task_unwatch(&task, before));
+        CHECK_EQ_U64(tr__task_word(&task), before);
+    }
+}
+
 CASE(task, bits_of_the_word_do_not_overlap)
 {
     static const uint64_t fields[] = {

@@ -197,6 +197,20 @@ CASE(wheel, past_and_present_pop_at_once)
     CHECK(tr__wheel_pop(&wheel, 51 * TICK_NS) == &entries[2]);
 }
 
+CASE(wheel, first_is_the_deadline_of_what_is_due)
+{
+    prepare(1000 * TICK_NS);
+    CHECK(tr__wheel_first(&wheel) == UINT64_MAX);
+    tr__wheel_arm(&wheel, &entries[0], 1005 * TICK_NS - 7);
+    CHECK(tr__wheel_first(&wheel) == 1005 * TICK_NS); /* not yet: when to look */
+    tr__wheel_arm(&wheel, &entries[1], 900 * TICK_NS + 3);
+    CHECK(tr__wheel_first(&wheel) == 900 * TICK_NS + 3);
+    CHECK(tr__wheel_pop(&wheel, 2000 * TICK_NS) == &entries[1]);
+    CHECK(tr__wheel_first(&wheel) == 1005 * TICK_NS - 7);
+    CHECK(tr__wheel_pop(&wheel, 2000 * TICK_NS) == &entries[0]);
+    CHECK(tr__wheel_first(&wheel) == UINT64_MAX);
+}
+
 CASE(wheel, end_of_the_clock)
 {
     uint64_t last_tick_ns = UINT64_MAX / TICK_NS * TICK_NS;
