@@ -143,15 +143,14 @@ CASES(terminal_while_it_runs)
 {
     tr_process_spec spec = TR_PROCESS_SPEC_INIT;
     struct job job;
-    spec.shell = "stty -echo; trap 'stty size' WINCH; echo ready; "
-                 "while read -r line; do echo \"<$line>\"; done; stty size";
+    spec.shell = "stty -echo; echo ready; cat; stty size"; /* a shell's read ends at a signal */
     spec.flags = TR_PROCESS_TERMINAL | TR_PROCESS_OPEN_INPUT;
     if (!start(host, &spec, &job)) {
         return;
     }
     host_expect(host, &job, 0, "ready\r\n");
     write_text(host, &job, "hello\n");
-    host_expect(host, &job, 7, "<hello>\r\n");
+    host_expect(host, &job, 7, "hello\r\n");
     CHECK_EQ_INT(tr_task_resize(host->manager, host_task(&job), 33, 44), 0);
     WAIT_UNTIL(tr_task_input_close(host->manager, host_task(&job)) == 0, PATIENCE_SECONDS);
     finish(host, &job);
