@@ -37,7 +37,7 @@
 #define MOVE_MAX TR__SLOTS_CHUNK
 /* A lane with so many used slots at hand lends some rather than that fresh ones are touched: so
  * memory follows what all lanes together had at most, not what each of them had. */
-#define LEND_MIN (MOVE_MAX / 4)
+#define LEND_MIN (MOVE_MAX / 16)
 
 /* Of each lane's slots, those at hand that are known without being touched: 64 KiB of address space
  * a lane, committed as deep as it is used. */

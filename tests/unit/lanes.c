@@ -11,7 +11,7 @@
 static struct tr__registry registry;
 
 enum {
-    LEND_MIN = TR__SLOTS_CHUNK / 4, /* registry.c's */
+    LEND_MIN = TR__SLOTS_CHUNK / 16, /* registry.c's */
     TASKS_MAX = 10 * TR__SLOTS_CHUNK,
 };
 
