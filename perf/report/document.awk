@@ -1,7 +1,9 @@
-# document.awk: the whole report, in Markdown or as one HTML file that needs nothing else. See read.awk.
+# document.awk: the whole report, in Markdown or as one HTML file that needs nothing else. See read.awk and
+# prose.awk.
 #
 # Also needs: html (empty: Markdown), targets (the file targets.txt), peers (a file: NAME <tab> why it is
-# fair), plots (SVG files, separated by spaces), left_out (a file: what was not run, and why), made (a date).
+# fair), plots (SVG files, separated by spaces), left_out (a file: what was not run, and why), made (a date),
+# reasons and scale (the files TARGETS.md and SCALE.md).
 #
 # A table is opened with its heads, gets rows, and is closed; cells are separated by "|".
 
@@ -203,14 +205,16 @@ END {
         print "<style>body{font:15px/1.45 sans-serif;max-width:75em;margin:2em auto;padding:0 1em}" \
             "table{border-collapse:collapse;margin:1em 0}td,th{padding:.15em .7em;text-align:right;" \
             "border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums;vertical-align:top}" \
-            ".l{text-align:left}svg{max-width:48em;display:block;margin:1em 0}</style></head><body>"
+            ".l{text-align:left}code{font-size:.92em}svg{max-width:48em;display:block;margin:1em 0}</style></head><body>"
     }
     heading(1, "toolring: benchmarks")
     print_targets()
+    print_prose(reasons)
     print_figures()
     print_counts()
     print_flatness()
     print_plots()
     print_method()
+    print_prose(scale)
     if (html) print "</body></html>"
 }
