@@ -19,6 +19,7 @@
 
 #define OPERATIONS_MAX 100000u
 #define TRIES 4u
+#define SHOWN_MAX 40u
 
 static const char usage[] =
     "usage: toolring-contract [OPTION ...]\n"
@@ -124,7 +125,7 @@ static void show(const struct settings *settings, const struct operation *operat
                  uint32_t count)
 {
     (void)fprintf(stderr, "shrunk to %u operations:\n", count);
-    for (uint32_t i = 0; i < count && i < 200; i++) {
+    for (uint32_t i = 0; i < count && i < SHOWN_MAX; i++) { /* the replay names all */
         (void)fprintf(stderr, "  %5u thread %u %s\n", operations[i].index,
                       operations[i].index % settings->run.threads,
                       operation_name(operations[i].kind));

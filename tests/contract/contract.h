@@ -180,7 +180,7 @@ struct record {
     _Atomic bool stopped;  /* and was told that it will */
     _Atomic bool may_deny;
     _Atomic bool finished; /* tr_finish won */
-    _Atomic uint32_t held; /* items in batches not released */
+    _Atomic uint32_t held; /* resolutions and detaches in batches not released */
     _Atomic uint32_t hook_calls, hook_releases;
     _Atomic bool hooked, hook_taken_back; /* registered; and its own again */
     _Atomic bool hook_gone;               /* may not be called any more */
@@ -259,6 +259,7 @@ struct world {
     pthread_mutex_t kept_lock;
     tr_batch *kept[256];
     uint32_t kept_count;
+    _Atomic uint32_t requests_held; /* in batches not released */
     int stop_fd;
     _Atomic(const char *) where[64];
 };

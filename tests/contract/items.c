@@ -223,12 +223,16 @@ void check_item(const tr_item *item, uint64_t from)
     }
 }
 
+/* Where it is counted while its batch is not released: a task in its slot, a request as bytes. */
+static _Atomic uint32_t *held_of(const tr_item *item)
+{
+    return item->type == TR_ITEM_APPROVAL ? &world->requests_held : &record_of(item->user)->held;
+}
+
 void batch_taken(tr_batch *batch, uint64_t from)
 {
     for (size_t i = 0; i < batch->count; i++) {
-        if (batch->items[i].type != TR_ITEM_APPROVAL) {
-            atomic_fetch_add(&record_of(batch->items[i].user)->held, 1);
-        }
+        atomic_fetch_add(held_of(&batch->items[i]), 1);
         check_item(&batch->items[i], from);
     }
     atomic_fetch_add(&world->progress, 1);
@@ -238,9 +242,7 @@ void batch_released(tr_batch *batch)
 {
     for (size_t i = 0; i < batch->count; i++) {
         check_bytes(&batch->items[i]);
-        if (batch->items[i].type != TR_ITEM_APPROVAL) {
-            atomic_fetch_sub(&record_of(batch->items[i].user)->held, 1);
-        }
+        atomic_fetch_sub(held_of(&batch->items[i]), 1);
     }
     tr_batch_release(batch);
 }

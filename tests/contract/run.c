@@ -143,22 +143,23 @@ static tr_stats stats_now(void)
  * once, and nothing of the interface tells when: the numbers are looked at until they say so. */
 static tr_stats stats_settled(uint64_t tasks, bool homes)
 {
+    bool blocks = tasks > 0 || world->requests_held > 0; /* their bytes are used, rightly */
     at(MAIN, "waiting until the numbers are zero");
     uint64_t until = now_ns() + 20 * TR_SECOND;
     for (;;) {
         tr_stats stats = stats_now();
         bool zero = stats.abandoned == 0 && stats.fibers_used == 0 && stats.processes_used == 0 &&
-                    stats.tasks_used == tasks && (tasks > 0 || stats.bytes_used == 0) &&
+                    stats.tasks_used == tasks && (blocks || stats.bytes_used == 0) &&
                     (!homes || tasks > 0 || (stats.turns_used == 0 && stats.sessions_used == 0));
         if (zero) {
             return stats;
         }
         MUST(now_ns() < until,
              "at the end: %" PRIu64 " abandoned, %" PRIu64 " fibers, %" PRIu64
-             " processes, %" PRIu64 " tasks used (%" PRIu64 " held), %" PRIu64 " bytes, %" PRIu64
-             " turns, %" PRIu64 " sessions",
+             " processes, %" PRIu64 " tasks used (%" PRIu64 " held), %" PRIu64
+             " bytes (%u requests held), %" PRIu64 " turns, %" PRIu64 " sessions",
              stats.abandoned, stats.fibers_used, stats.processes_used, stats.tasks_used, tasks,
-             stats.bytes_used, stats.turns_used, stats.sessions_used);
+             stats.bytes_used, world->requests_held, stats.turns_used, stats.sessions_used);
         (void)sched_yield();
     }
 }

@@ -18,16 +18,26 @@ if [ "$mode" = tsan ] && setarch -R true 2>/dev/null; then
     launcher=(setarch -R)
 fi
 failures=0
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+
+# What went wrong, of all that was said: the violation, the hang, or a sanitizer's first word; and
+# how to see it again.
+reason() {
+    grep -m 1 -E '^violation|^hang|WARNING: ThreadSanitizer|ERROR: |runtime error|Assertion' "$said"
+    grep -m 1 -o 'replay: --seed .*' "$said"
+}
 
 # pass NAME OPTION...
 pass() {
     local name=$1
     shift
-    if "${launcher[@]}" "$program" --seconds "$seconds" --quiet --shrink 30 "$@"; then
+    if "${launcher[@]}" "$program" --seconds "$seconds" --quiet --shrink 30 "$@" 2>"$said"; then
         printf 'PASS contract/%s\n' "$name"
     else
         failures=$((failures + 1))
-        printf 'FAIL contract/%s: see the log for its seed\n' "$name"
+        cat "$said"
+        printf 'FAIL contract/%s: %s\n' "$name" "$(reason | paste -s -d ' ')"
     fi
 }
 
