@@ -288,6 +288,11 @@ struct tr__step tr__task_interrupt(struct tr__task *task, tr_task_id id, bool pu
     return cancel(task, id, false, publish, TR__TASK_BACKGROUND);
 }
 
+struct tr__step tr__task_time_out_queued(struct tr__task *task, tr_task_id id, bool publish)
+{
+    return cancel(task, id, true, publish, TR__TASK_STARTED);
+}
+
 struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publish)
 {
     unsigned spins = 0;

@@ -27,6 +27,7 @@
  * RUNNING, DEFERRED  tr_finish        ENDED     tr__task_finish_late     any         SETTLE
  * QUEUED, DEFERRED,
  *   APPROVAL         cancel, timeout  ENDED     tr__task_cancel          any         SETTLE
+ * QUEUED             queue timeout    ENDED     tr__task_time_out_queued ring, host  SETTLE
  * RUNNING plain      cancel, timeout  ENDED     tr__task_cancel          any         SETTLE
  * (abandoned)
  * RUNNING coop.      cancel, timeout  RUNNING   tr__task_cancel          any         NOTIFY
@@ -218,6 +219,9 @@ struct tr__step tr__task_cancel(struct tr__task *task, tr_task_id id, bool timeo
 /* The same, of a foreground task alone: one that was detached before, if only just, is spared
  * (ESTATE). */
 struct tr__step tr__task_interrupt(struct tr__task *task, tr_task_id id, bool publish);
+/* A timeout of waiting in the queue: one that was started before, if only just, is spared
+ * (ESTATE). */
+struct tr__step tr__task_time_out_queued(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_detach(struct tr__task *task, tr_task_id id, bool publish);
 struct tr__step tr__task_attach(struct tr__task *task, tr_task_id id);

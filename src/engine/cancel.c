@@ -110,6 +110,12 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
     return act(engine, task, step, code, reason);
 }
 
+void tr__cancel_queued(struct tr__engine *engine, struct tr__task *task, tr_task_id id)
+{
+    struct tr__step step = tr__task_time_out_queued(task, id, tr__engine_wanted(engine));
+    (void)act(engine, task, step, TR_ETIMEDOUT, NULL); /* started or ended meanwhile: fine */
+}
+
 int tr__cancel_foreground(struct tr__engine *engine, struct tr__task *task, tr_task_id id,
                           const char *reason)
 {

@@ -137,7 +137,11 @@ void tr__deadline_act(struct tr__deadline *deadline, uint64_t word, uint64_t now
         return;
     }
     if (timeout_at <= expire_at) {
-        (void)tr__cancel_task(engine, task, deadline->id, true, TR_ETIMEDOUT, NULL);
+        if (now < deadline->total_at_ns && tr__word_state(word) == TR__TASK_QUEUED) {
+            tr__cancel_queued(engine, task, deadline->id); /* it may have started since `word` */
+        } else {
+            (void)tr__cancel_task(engine, task, deadline->id, true, TR_ETIMEDOUT, NULL);
+        }
         return; /* ended meanwhile, or asked to stop: both are fine */
     }
     struct tr__step step = tr__task_deny(task, deadline->id, tr__engine_wanted(engine));

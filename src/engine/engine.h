@@ -117,6 +117,8 @@ int tr__cancel_task(struct tr__engine *engine, struct tr__task *task, tr_task_id
 /* cancel.c. The same, as cancelled, unless the task has become background: TR_ESTATE. */
 int tr__cancel_foreground(struct tr__engine *engine, struct tr__task *task, tr_task_id id,
                           const char *reason);
+/* cancel.c. Ends a task whose time in the queue is over, unless it has started. */
+void tr__cancel_queued(struct tr__engine *engine, struct tr__task *task, tr_task_id id);
 /* cancel.c. Ends a task that was asked to stop and does not. */
 void tr__cancel_abandon(struct tr__engine *engine, struct tr__task *task, tr_task_id id);
 

@@ -24,6 +24,7 @@ enum event {
     LATE_LOST,
     CANCEL,
     TIMEOUT,
+    TIMEOUT_QUEUED,
     ABANDON,
     DETACH,
     ATTACH,
@@ -112,6 +113,9 @@ static const struct cell table[EVENTS][FROMS] = {
         NO(ENOENT), END(TIMED_OUT, ASKED_LATE, 0), END(TIMED_OUT, ASKED_LATE | FOREIGN, 0),
         BITS(NOTIFY, ASKED_LATE | STEER, 0), NO(NONE), NO(NONE), END(TIMED_OUT, ASKED_LATE, 0),
         END(TIMED_OUT, ASKED_LATE, 0), NO(EALREADY)},
+    [TIMEOUT_QUEUED] = {
+        NO(ENOENT), END(TIMED_OUT, ASKED_LATE, 0), NO(ESTATE), NO(ESTATE), NO(ESTATE), NO(ESTATE),
+        NO(ESTATE), END(TIMED_OUT, ASKED_LATE, 0), NO(EALREADY)},
     [ABANDON] = {
         NO(ENOENT), NO(ESTATE), NO(ESTATE), NO(ESTATE), END(CANCELLED, FOREIGN, 0),
         END(TIMED_OUT, FOREIGN, 0), NO(ESTATE), NO(ESTATE), NO(EALREADY)},
@@ -170,7 +174,7 @@ static struct cell expected(enum event event, enum from from, uint64_t word)
         return not_so; /* its launcher is the thread that runs it: there is nobody to tell */
     }
     struct cell cell = table[event][from];
-    bool ends = cell.action == TR__ACTION_SETTLE && (event == CANCEL || event == TIMEOUT);
+    bool ends = cell.action == TR__ACTION_SETTLE && event >= CANCEL && event <= TIMEOUT_QUEUED;
     cell.set |= ends && (word & TR__TASK_COLD) != 0 ? TR__TASK_HOLD_STEER : 0; /* hooks to call */
     return cell;
 }
@@ -178,8 +182,7 @@ static struct cell expected(enum event event, enum from from, uint64_t word)
 /* Who ends an inline call on another thread publishes in any case: its launcher waits for it. */
 static bool publishes_unasked(const struct cell *cell, enum event event, uint64_t word)
 {
-    bool by_another = event == CANCEL || event == TIMEOUT || event == DENY ||
-                      (event >= LATE_COMPLETED && event <= LATE_LOST);
+    bool by_another = event == DENY || (event >= LATE_COMPLETED && event <= TIMEOUT_QUEUED);
     return by_another && cell->action == TR__ACTION_SETTLE && (word & TR__TASK_INLINE) != 0;
 }
 
@@ -223,6 +226,8 @@ static struct tr__step do_event(struct tr__task *task, enum event event, tr_task
     case CANCEL:
     case TIMEOUT:
         return tr__task_cancel(task, id, event == TIMEOUT, publish);
+    case TIMEOUT_QUEUED:
+        return tr__task_time_out_queued(task, id, publish);
     case ABANDON:
         return tr__task_abandon(task, id, publish);
     case DETACH:
@@ -426,6 +431,6 @@ CASE(task, an_end_is_final_and_its_outcome_changes_once)
             }
         }
     }
-    /* QUEUED 2, PLAIN 7, COOP 5, asked ones 7 each, DEFERRED 5, APPROVAL 3. */
-    CHECK_EQ_INT(ends, 2 + 7 + 5 + 7 + 7 + 5 + 3);
+    /* QUEUED 3, PLAIN 7, COOP 5, asked ones 7 each, DEFERRED 5, APPROVAL 4. */
+    CHECK_EQ_INT(ends, 3 + 7 + 5 + 7 + 7 + 5 + 4);
 }
