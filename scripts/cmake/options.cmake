@@ -21,6 +21,7 @@ option(TR_SHARED "Build the shared library too" ON)
 option(TR_TESTS "Build the tests" OFF)
 option(TR_MODEL "Build the model-checked tests too (needs Relacy)" OFF)
 option(TR_PERF "Build the benchmarks" OFF)
+option(TR_SHAKE "Threads rest at random between atomic operations: for soak tests" OFF)
 set(TR_SANITIZE off CACHE STRING "off, address (with undefined behaviour) or thread")
 set_property(CACHE TR_SANITIZE PROPERTY STRINGS off address thread)
 
@@ -47,6 +48,10 @@ if(TR_WERROR)
 endif()
 if(TR_DEBUG)
     target_compile_definitions(toolring_flags INTERFACE TR_DEBUG=1)
+endif()
+
+if(TR_SHAKE)
+    target_compile_definitions(toolring_flags INTERFACE TR_SHAKE=1)
 endif()
 
 # A sanitizer must see every allocation, so mimalloc steps aside; deep checks come with it.

@@ -3,7 +3,7 @@
 # tests/support/case.h bring a plain runner, and Criterion is not linked.
 file(GLOB test_folders LIST_DIRECTORIES true RELATIVE ${CMAKE_CURRENT_SOURCE_DIR}/tests
     CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/tests/*)
-list(REMOVE_ITEM test_folders support packaging contract examples)
+list(REMOVE_ITEM test_folders support packaging contract examples shaken)
 
 add_library(toolring_test_flags INTERFACE)
 target_include_directories(toolring_test_flags INTERFACE

@@ -17,6 +17,8 @@
  *     tree needs one.
  *  4. Zeroed memory is an atomic holding zero (C11 mapping, on which NORESERVE reservations rely).
  *
+ * With TR_SHAKE (a test build) every operation of the C11 mapping may first rest.
+ *
  * Macros and not functions, because one name serves all four widths; arguments are evaluated once.
  */
 #ifndef TR__BASE_ATOMIC_H
@@ -78,16 +80,26 @@ typedef _Atomic uint32_t tr__atomic_u32;
 typedef _Atomic uint64_t tr__atomic_u64;
 typedef void *_Atomic tr__atomic_ptr;
 
+#if defined(TR_SHAKE)
+void tr__shake(void); /* rests, or not; leaves errno as it is */
+#define TR__SHAKEN(operation) (tr__shake(), operation)
+#else
+#define TR__SHAKEN(operation) operation
+#endif
+
 #define TR__ORDER(name) memory_order_##name
-#define TR__ATOMIC_LOAD(p, order) atomic_load_explicit((p), TR__ORDER(order))
-#define TR__ATOMIC_STORE(p, v, order) atomic_store_explicit((p), (v), TR__ORDER(order))
-#define TR__ATOMIC_EXCHANGE(p, v, order) atomic_exchange_explicit((p), (v), TR__ORDER(order))
+#define TR__ATOMIC_LOAD(p, order) TR__SHAKEN(atomic_load_explicit((p), TR__ORDER(order)))
+#define TR__ATOMIC_STORE(p, v, order) TR__SHAKEN(atomic_store_explicit((p), (v), TR__ORDER(order)))
+#define TR__ATOMIC_EXCHANGE(p, v, order)                                                           \
+    TR__SHAKEN(atomic_exchange_explicit((p), (v), TR__ORDER(order)))
 #define TR__ATOMIC_CAS(p, e, d, order, failure)                                                    \
-    atomic_compare_exchange_strong_explicit((p), (e), (d), TR__ORDER(order), TR__ORDER(failure))
+    TR__SHAKEN(atomic_compare_exchange_strong_explicit((p), (e), (d), TR__ORDER(order),            \
+                                                       TR__ORDER(failure)))
 #define TR__ATOMIC_CAS_WEAK(p, e, d, order, failure)                                               \
-    atomic_compare_exchange_weak_explicit((p), (e), (d), TR__ORDER(order), TR__ORDER(failure))
+    TR__SHAKEN(atomic_compare_exchange_weak_explicit((p), (e), (d), TR__ORDER(order),              \
+                                                     TR__ORDER(failure)))
 #define TR__ATOMIC_FETCH(operation, p, v, order)                                                   \
-    atomic_fetch_##operation##_explicit((p), (v), TR__ORDER(order))
+    TR__SHAKEN(atomic_fetch_##operation##_explicit((p), (v), TR__ORDER(order)))
 
 #endif
 
