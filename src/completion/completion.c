@@ -5,8 +5,8 @@
  *
  * Invariants
  *  1. accepted >= settled, whoever looks: `settled` is summed before `accepted`. An outcome is
- *     counted before its item is pushed (so a drained item is in the numbers), SETTLED after it (so
- *     a manager seen idle has everything in its channels).
+ *     counted before its item is pushed (so a drained item is in the numbers), SETTLED after it and
+ *     the last event (so a manager seen idle has everything in its channels and its log).
  *  2. A worker's shard is written by the one thread that has the seat (hand-overs of the seat order
  *     the writes); the shared shard by atomic additions only.
  *

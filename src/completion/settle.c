@@ -10,7 +10,7 @@
  *     `done` item, on the channel fixed by the word that CAS wrote.
  *  2. The terminal event is published before the push: after it the slot may be reused. The event
  *     CONTINUE_REQUESTED comes after the push, made from a copy, so that who reacts finds the
- *     update.
+ *     update; and before the count that lets a close go on, which ends the log.
  *  3. Closed homes: closing sets `closed` (seq_cst), then empties the inbox; settling pushes
  *     (seq_cst), then looks at `closed`. One sees the other, so nothing stays in the inbox of a
  *     closed turn. The late discarder checks the home's id under the lane's lock, since the home
@@ -167,10 +167,10 @@ void tr__settle(struct tr__completion *completion, struct tr__tally tally, struc
         deliver(&task->done, &way);
         look_back(completion, tally, &way);
     }
-    tr__tally_add(tally, TR__COUNT_SETTLED, 1);
     if (request) {
         tr__events_publish(&completion->events, &again);
     }
+    tr__tally_add(tally, TR__COUNT_SETTLED, 1); /* the last of it: a close waits for no more */
     if (tally.shared) {
         tr__gate_open(&completion->idle);
     }

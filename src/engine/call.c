@@ -98,8 +98,8 @@ void tr__call_reaped(struct tr__engine *engine)
     }
 }
 
-/* Blocks the thread: performs the call's own ops, until notified. */
-static void wait_in_thread(struct tr_call *call)
+/* Blocks the thread: performs the call's own ops, until notified or until `deadline_ns`. */
+static void sleep_in_thread(struct tr_call *call, uint64_t deadline_ns)
 {
     struct tr__task *task = call->task;
     struct tr__cold *cold = cold_of(call->engine, task);
@@ -112,9 +112,7 @@ static void wait_in_thread(struct tr_call *call)
         (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* invariant 1 */
         return;
     }
-    bool threaded = call->engine->config.threaded;
-    /* Woken, done or due: the caller looks again. */
-    (void)tr__direct_wait(direct, threaded ? TR_FOREVER : tr__vigil_next(call->engine->vigil));
+    (void)tr__direct_wait(direct, deadline_ns); /* woken, done or due: the caller looks again */
     seen = TR__WAKE_THREAD;
     if (!tr__cas_acq_rel(&task->wake, &seen, (uint8_t)TR__WAKE_AWAKE)) {
         unsigned spins = 0;
@@ -123,6 +121,18 @@ static void wait_in_thread(struct tr_call *call)
         }
         (void)tr__exchange_acq_rel(&task->wake, (uint8_t)TR__WAKE_AWAKE); /* invariant 1 */
     }
+}
+
+/* Nothing is on a ring; in an inline manager the function's thread also keeps the clock. */
+static void wait_in_thread(struct tr_call *call)
+{
+    if (call->engine->config.threaded) {
+        sleep_in_thread(call, TR_FOREVER);
+        return;
+    }
+    struct tr__vigil_wait wait = {NULL, call->task, NULL, NULL};
+    sleep_in_thread(call, tr__vigil_enter(call->engine->vigil, &wait));
+    tr__vigil_leave(call->engine->vigil, &wait);
     tr__engine_look(call->engine);
 }
 

@@ -10,10 +10,10 @@
  *     wheel, or drops HOLD_TIMER if the task has ended: decided under the lock, where the ender
  *     (who has changed the word before) looks whether it is on the wheel. So it is dropped once.
  *  2. What is due is done without the lock: it may settle, detach, and post hooks.
- *  3. A sleeper prepares its parker, then enters the list and reads `next_ns` under the lock;
- *     `next_ns` changes under the lock, and who brings it forward tells all in the list. So a
- *     sleeper sees the new time, or is woken. Waiters of a gate have entered before they read it,
- *     and look again when it is opened.
+ *  3. A sleeper prepares its parker (a function's: has looked at what it awaits, engine/call), then
+ *     enters the list and reads `next_ns` under the lock; `next_ns` changes under the lock, and who
+ *     brings it forward tells all in the list. So a sleeper sees the new time, or is woken. Waiters
+ *     of a gate have entered before they read it, and look again when it is opened.
  *
  * Complexity: arming, moving, disarming O(1) under the lock; a look with nothing due one load, and
  * one look at the clock if there is any time to come.
@@ -26,13 +26,6 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "engine/engine.h"
-
-/* One sleeper; on its stack. */
-struct tr__vigil_wait {
-    struct tr__parker *parker;
-    struct tr__vigil_wait *next;
-    struct tr__vigil_wait **link;
-};
 
 static void lock(struct tr__vigil *vigil)
 {
@@ -82,7 +75,11 @@ static void renew(struct tr__engine *engine)
     tr__store_seq_cst(&vigil->next_ns, next); /* invariant 3: before the gate's opener looks */
     if (next < before) {
         for (struct tr__vigil_wait *wait = vigil->waits; wait != NULL; wait = wait->next) {
-            (void)tr__parker_notify(wait->parker);
+            if (wait->parker != NULL) {
+                (void)tr__parker_notify(wait->parker);
+            } else {
+                tr__call_notify(engine, wait->task);
+            }
         }
         tr__gate_open(&engine->completion->idle);
     }
@@ -188,22 +185,34 @@ void tr__vigil_judge(struct tr__engine *engine, struct tr__deadline *deadline)
     }
 }
 
-void tr__vigil_sleep(struct tr__vigil *vigil, struct tr__parker *parker, uint64_t deadline_ns)
+uint64_t tr__vigil_enter(struct tr__vigil *vigil, struct tr__vigil_wait *wait)
 {
-    struct tr__vigil_wait wait = {parker, NULL, &vigil->waits};
     lock(vigil);
-    wait.next = vigil->waits;
-    if (wait.next != NULL) {
-        wait.next->link = &wait.next;
+    wait->next = vigil->waits;
+    wait->link = &vigil->waits;
+    if (wait->next != NULL) {
+        wait->next->link = &wait->next;
     }
-    vigil->waits = &wait;
+    vigil->waits = wait;
     uint64_t next = tr__vigil_next(vigil); /* invariant 3 */
     unlock(vigil);
-    (void)tr__parker_wait(parker, next < deadline_ns ? next : deadline_ns); /* the caller looks */
+    return next;
+}
+
+void tr__vigil_leave(struct tr__vigil *vigil, struct tr__vigil_wait *wait)
+{
     lock(vigil);
-    *wait.link = wait.next;
-    if (wait.next != NULL) {
-        wait.next->link = wait.link;
+    *wait->link = wait->next;
+    if (wait->next != NULL) {
+        wait->next->link = wait->link;
     }
     unlock(vigil);
+}
+
+void tr__vigil_sleep(struct tr__vigil *vigil, struct tr__parker *parker, uint64_t deadline_ns)
+{
+    struct tr__vigil_wait wait = {parker, NULL, NULL, NULL};
+    uint64_t next = tr__vigil_enter(vigil, &wait);
+    (void)tr__parker_wait(parker, next < deadline_ns ? next : deadline_ns); /* the caller looks */
+    tr__vigil_leave(vigil, &wait);
 }

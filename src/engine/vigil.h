@@ -23,8 +23,15 @@
 
 struct tr__deadline;
 struct tr__engine;
+struct tr__task;
 
-struct tr__vigil_wait;
+/* One sleeper; on its stack. */
+struct tr__vigil_wait {
+    struct tr__parker *parker; /* the host thread's; or NULL: */
+    struct tr__task *task;     /* its function awaits (tr__call_notify wakes it) */
+    struct tr__vigil_wait *next;
+    struct tr__vigil_wait **link;
+};
 
 struct tr__vigil {
     tr__atomic_u64 next_ns;       /* when to look; TR_FOREVER: never. Written under the lock */
@@ -53,6 +60,11 @@ void tr__vigil_judge(struct tr__engine *engine, struct tr__deadline *deadline);
 /* The owner of a prepared parker: sleeps until it is notified, until `deadline_ns`, or until it is
  * time to look; leaves it awake. */
 void tr__vigil_sleep(struct tr__vigil *vigil, struct tr__parker *parker, uint64_t deadline_ns);
+
+/* The thread of a function that awaits, before it sleeps: returns when it is time to look, and from
+ * now on the task is notified of an earlier moment. And after it. */
+uint64_t tr__vigil_enter(struct tr__vigil *vigil, struct tr__vigil_wait *wait);
+void tr__vigil_leave(struct tr__vigil *vigil, struct tr__vigil_wait *wait);
 
 static inline uint64_t tr__vigil_next(const struct tr__vigil *vigil)
 {

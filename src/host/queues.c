@@ -110,7 +110,7 @@ int tr_queue_close(tr_queue *queue)
     }
     manager->queues_count--;
     tr__inbox_done(&queue->inbox);
-    queue->next = manager->spare; /* invariant 4 */
+    queue->next = manager->spare; /* invariant 1 */
     manager->spare = queue;
     (void)pthread_mutex_unlock(&manager->lock);
     return 0;

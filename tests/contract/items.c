@@ -148,9 +148,9 @@ static void check_resolution(const tr_item *item, struct record *record)
     bool background = item->kind == TR_KIND_BACKGROUND;
     bool manual = item->channel == TR_CHANNEL_READY;
     bool request = (item->flags & TR_ITEM_CONTINUE) != 0;
+    atomic_store(&record->outcome, (int)item->outcome); /* before it counts as shown */
     MUST(atomic_fetch_add(&record->resolutions, 1) == 0, "call %u: a second resolution",
          record->index);
-    atomic_store(&record->outcome, (int)item->outcome);
     hook_resolved(record, item->outcome);
     atomic_store(&record->channel, (int)item->channel);
     atomic_store(&record->flags, item->flags);

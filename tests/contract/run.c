@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,9 +46,30 @@ static void start(pthread_t *thread, void *(*function)(void *), uintptr_t number
     MUST(pthread_create(thread, NULL, function, (void *)number) == 0, "pthread_create");
 }
 
-static void *nothing_main(void *argument)
+/* A thread that was joined may still be in the kernel, on its way out, and be listed. */
+static void await_threads(unsigned threads)
 {
+    uint64_t until = now_ns() + 20 * TR_SECOND;
+    for (unsigned now = entries("/proc/self/task"); now != threads;
+         now = entries("/proc/self/task")) {
+        MUST(now_ns() < until, "%u threads, %u before", now, threads);
+        (void)sched_yield();
+    }
+}
+
+static pid_t first_id;
+
+static void *first_main(void *argument)
+{
+    first_id = gettid();
     return argument;
+}
+
+static void await_exit(pid_t thread)
+{
+    while (tgkill(getpid(), thread, 0) == 0) {
+        (void)sched_yield();
+    }
 }
 
 static void open_manager(void)
@@ -160,6 +182,17 @@ static tr_stats stats_settled(uint64_t tasks, bool homes)
              " bytes (%u requests held), %" PRIu64 " turns, %" PRIu64 " sessions",
              stats.abandoned, stats.fibers_used, stats.processes_used, stats.tasks_used, tasks,
              stats.bytes_used, world->requests_held, stats.turns_used, stats.sessions_used);
+        (void)sched_yield();
+    }
+}
+
+/* A call that was ended behind its function's back may not even have begun it. */
+static void await_functions(void)
+{
+    at(MAIN, "waiting for abandoned functions");
+    uint64_t until = now_ns() + 20 * TR_SECOND;
+    while (stats_now().abandoned > 0) {
+        MUST(now_ns() < until, "at the end: %" PRIu64 " abandoned", stats_now().abandoned);
         (void)sched_yield();
     }
 }
@@ -312,6 +345,7 @@ static void end_run(void)
         MUST(tr_manager_wait_idle(world->manager, TR_FOREVER) == 0, "tr_manager_wait_idle");
     }
     join_takers();
+    await_functions();
     uint64_t held = records_held();
     check_records();
     check_turns();
@@ -347,8 +381,9 @@ void run_once(const struct run_options *options, const struct operation *operati
     here.indexes = options->operations;
     plan_shape(options->seed, count, options->is_inline, &here.shape);
     model_open(&here);
-    start(&first, nothing_main, 0); /* what a first thread brings with it is not the manager's */
+    start(&first, first_main, 0); /* what a first thread brings with it is not the manager's */
     (void)pthread_join(first, NULL);
+    await_exit(first_id);
     unsigned descriptors = entries("/proc/self/fd");
     watch_open(options->hang_seconds);
     unsigned threads = entries("/proc/self/task");
@@ -358,8 +393,7 @@ void run_once(const struct run_options *options, const struct operation *operati
     (void)close(here.stop_fd);
     MUST(entries("/proc/self/fd") == descriptors, "%u descriptors, %u before",
          entries("/proc/self/fd"), descriptors);
-    MUST(entries("/proc/self/task") == threads, "%u threads, %u before", entries("/proc/self/task"),
-         threads);
+    await_threads(threads);
     watch_done();
     if (!options->quiet) {
         (void)printf("seed %" PRIu64 "%s: %u accepted, %u completed, %u failed, %u cancelled, %u "

@@ -2,6 +2,7 @@
  * The inline manager and the clock: nobody but whoever is in the library looks at it, and yet
  * timeouts, detach-after and the expiry of approvals hold.
  */
+#include <poll.h>
 #include <time.h>
 
 #include "e2e/court.h"
@@ -229,6 +230,58 @@ CASE_TIMEOUT(inline_times, another_waiter_detaches_and_abandons, RIG_TIMEOUT_SEC
     gate_open(&blocked.gate);
     rig_join(thread);
     CHECK_EQ_U64(rig_stats(rig).abandoned, 0);
+    gate_done(&blocked.gate);
+    rig_close(rig);
+}
+
+static int await_cancel(tr_call *call, void *context)
+{
+    (void)context;
+    return tr_call_await_cancel(call, TR_FOREVER);
+}
+
+/* So is a function that awaits: nobody else is in the library here. */
+CASE_TIMEOUT(inline_times, another_function_that_awaits_abandons, RIG_TIMEOUT_SECONDS)
+{
+    struct rig own;
+    struct rig *rig = &own;
+    struct blocked awaiting = {.rig = rig};
+    struct blocked blocked = {.rig = rig};
+    tr_queue *queue = NULL;
+    tr_turn_options options = TR_TURN_OPTIONS_INIT;
+    tr_config config = TR_CONFIG_INIT;
+    config.cancel_grace_ns = TR_MILLISECOND;
+    config.abandon_wait_ns = TR_MILLISECOND;
+    rig_open(rig, RIG_INLINE, &config);
+    gate_init(&blocked.gate);
+    CHECK_EQ_INT(tr_queue_open(rig->manager, &queue), 0);
+    options.queue = queue;
+    awaiting.request = (tr_request)TR_REQUEST_INIT(rig->turn, 0);
+    awaiting.request.tool = rig_tool(rig, "await_cancel", await_cancel, NULL);
+    blocked.request = (tr_request)TR_REQUEST_INIT(0, rig->gate);
+    CHECK_EQ_INT(tr_turn_open(rig->manager, rig->session, &options, &blocked.request.turn), 0);
+    blocked.request.user = &blocked.gate;
+    blocked.request.options.run_timeout_ns = 2 * TR_MILLISECOND;
+    pthread_t first = rig_thread(launch_blocked, &awaiting);
+    tr_snapshot shown = {.state = TR_STATE_QUEUED};
+    while (shown.state != TR_STATE_WAITING) {
+        tr_cursor cursor = {0, 0};
+        (void)tr_task_list(rig->manager, NULL, &cursor, &shown, 1);
+    }
+    pthread_t second = rig_thread(launch_blocked, &blocked);
+    struct pollfd announced = {tr_queue_fd(queue), POLLIN, 0};
+    CHECK_EQ_INT(poll(&announced, 1, RIG_PATIENCE_SECONDS * 1000), 1);
+    tr_batch *batch = rig_queue_take(queue);
+    rig_check(batch, batch->items[0].task, TR_OUTCOME_TIMED_OUT);
+    CHECK((batch->items[0].flags & TR_ITEM_ABANDONED) != 0);
+    tr_batch_release(batch);
+    CHECK_EQ_INT(tr_task_cancel(rig->manager, shown.task, NULL), 0);
+    gate_open(&blocked.gate);
+    rig_join(second);
+    rig_join(first);
+    rig_check_release(rig_turn_take(rig, rig->turn), shown.task, TR_OUTCOME_CANCELLED);
+    CHECK_EQ_INT(tr_turn_close(rig->manager, blocked.request.turn, 0), 0);
+    CHECK_EQ_INT(tr_queue_close(queue), 0);
     gate_done(&blocked.gate);
     rig_close(rig);
 }

@@ -423,6 +423,40 @@ CASE_TIMEOUT(settle, closing_races_with_ending_and_leaves_nothing, 120)
     shop_close(&shop);
 }
 
+static void *finish_main(void *context)
+{
+    shop_finish(&shop, *(struct by_hand *)context, TR_OUTCOME_COMPLETED, NULL, 20);
+    return NULL;
+}
+
+/* Who finds nothing unfinished, as a close does before it ends the log, has all events in it. */
+CASE(settle, the_last_event_comes_before_all_is_quiet)
+{
+    pthread_t thread;
+    tr_reader *reader = NULL;
+    tr_session_id session = 0;
+    tr_turn_id turn_id = 0;
+    shop_open(&shop, 1);
+    struct tr__events *events = &shop.completion.events;
+    struct tr__turn *turn = open_turn(&session, &turn_id);
+    CHECK_EQ_INT(tr__reader_open(events, NULL, &reader), 0);
+    struct by_hand one = by_hand_admit(REGISTRY, turn_id,
+                                       TR__TASK_HOLD_RUN | TR__TASK_BACKGROUND | TR__TASK_REQUEST);
+    /* COMPLETED, then CONTINUE_REQUESTED, whose place somebody seems to be writing to still. */
+    struct tr__events_slot *slots = tr__load_acquire(&events->slots);
+    struct tr__events_slot *second = tr__events_slot_at(events, slots, 2);
+    tr__store_relaxed(&second->word[TR__EVENTS_STAMP], UINT64_C(1));
+    CHECK_EQ_INT(pthread_create(&thread, NULL, finish_main, &one), 0);
+    WAIT_UNTIL(tr__events_recorded(events) == 2, 20);
+    CHECK_EQ_U64(tr__completion_unfinished(&shop.completion), 1);
+    tr__store_release(&second->word[TR__EVENTS_STAMP], UINT64_C(0));
+    CHECK_EQ_INT(pthread_join(thread, NULL), 0);
+    CHECK_EQ_U64(tr__completion_unfinished(&shop.completion), 0);
+    tr_batch_release(shop_take(&shop, &turn->session->loop, 4));
+    tr_reader_close(reader);
+    shop_close(&shop);
+}
+
 CASE(settle, every_allocation_of_a_completion_may_fail)
 {
     struct tr__completion_config config = {
