@@ -61,6 +61,17 @@ static struct tr__step refuse(enum tr__action action, uint64_t word)
     return step_of(action, word, word);
 }
 
+/* Whether nobody can do anything with it any more: the id is stale, or the task has ended. */
+static bool is_over(uint64_t seen, tr_task_id id, struct tr__step *ret_refusal)
+{
+    bool stale = !generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE;
+    bool over = stale || tr__word_state(seen) == TR__TASK_ENDED;
+    if (over) {
+        *ret_refusal = refuse(stale ? TR__ACTION_ENOENT : TR__ACTION_EALREADY, seen);
+    }
+    return over;
+}
+
 /* Installs `next` for `*seen`. False: somebody was quicker, `*seen` is the word now. */
 static bool swap(struct tr__task *task, uint64_t *seen, uint64_t next)
 {
@@ -97,12 +108,10 @@ void tr__task_admit(struct tr__task *task, uint64_t bits)
 struct tr__step tr__task_approve(struct tr__task *task, tr_task_id id)
 {
     uint64_t seen = tr__task_word(task);
+    struct tr__step over;
     for (;;) {
-        if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
-            return refuse(TR__ACTION_ENOENT, seen);
-        }
-        if (tr__word_state(seen) == TR__TASK_ENDED) {
-            return refuse(TR__ACTION_EALREADY, seen);
+        if (is_over(seen, id, &over)) {
+            return over;
         }
         if (tr__word_state(seen) != TR__TASK_APPROVAL) {
             return refuse(TR__ACTION_ESTATE, seen);
@@ -118,13 +127,11 @@ struct tr__step tr__task_deny(struct tr__task *task, tr_task_id id, bool publish
 {
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
+    struct tr__step over;
     for (;;) {
         seen = observe(task, seen, &spins);
-        if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
-            return refuse(TR__ACTION_ENOENT, seen);
-        }
-        if (tr__word_state(seen) == TR__TASK_ENDED) {
-            return refuse(TR__ACTION_EALREADY, seen);
+        if (is_over(seen, id, &over)) {
+            return over;
         }
         if (tr__word_state(seen) != TR__TASK_APPROVAL) {
             return refuse(TR__ACTION_ESTATE, seen);
@@ -217,13 +224,11 @@ struct tr__step tr__task_finish_late(struct tr__task *task, tr_task_id id, enum 
               outcome == TR_OUTCOME_LOST);
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
+    struct tr__step over;
     for (;;) {
         seen = observe(task, seen, &spins);
-        if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
-            return refuse(TR__ACTION_ENOENT, seen);
-        }
-        if (tr__word_state(seen) == TR__TASK_ENDED) {
-            return refuse(TR__ACTION_EALREADY, seen);
+        if (is_over(seen, id, &over)) {
+            return over;
         }
         if (tr__word_state(seen) != TR__TASK_RUNNING && tr__word_state(seen) != TR__TASK_DEFERRED) {
             return refuse(TR__ACTION_ESTATE, seen);
@@ -243,13 +248,11 @@ static struct tr__step cancel(struct tr__task *task, tr_task_id id, bool timeout
 {
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
+    struct tr__step over;
     uint64_t asked = TR__TASK_CANCEL | (timeout ? TR__TASK_TIMEOUT : 0);
     for (;;) {
-        if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
-            return refuse(TR__ACTION_ENOENT, seen);
-        }
-        if (tr__word_state(seen) == TR__TASK_ENDED) {
-            return refuse(TR__ACTION_EALREADY, seen);
+        if (is_over(seen, id, &over)) {
+            return over;
         }
         if ((seen & spared) != 0) {
             return refuse(TR__ACTION_ESTATE, seen);
@@ -297,13 +300,11 @@ struct tr__step tr__task_abandon(struct tr__task *task, tr_task_id id, bool publ
 {
     unsigned spins = 0;
     uint64_t seen = tr__task_word(task);
+    struct tr__step over;
     for (;;) {
         seen = observe(task, seen, &spins);
-        if (!generation_fits(seen, id) || tr__word_state(seen) == TR__TASK_FREE) {
-            return refuse(TR__ACTION_ENOENT, seen);
-        }
-        if (tr__word_state(seen) == TR__TASK_ENDED) {
-            return refuse(TR__ACTION_EALREADY, seen);
+        if (is_over(seen, id, &over)) {
+            return over;
         }
         if (tr__word_state(seen) != TR__TASK_RUNNING || (seen & TR__TASK_CANCEL) == 0 ||
             (seen & TR__TASK_INLINE) != 0) {

@@ -66,6 +66,7 @@
 #ifndef TR__DOMAIN_TASK_H
 #define TR__DOMAIN_TASK_H
 
+#include <toolring/error.h>
 #include <toolring/types.h>
 
 #include "base/atomic.h"
@@ -201,6 +202,15 @@ struct tr__step {
     uint64_t before; /* as observed */
     uint64_t word;   /* after the transition; as observed, if there was none */
 };
+
+/* What a refusal is to the caller of the interface; 0 of any other step. */
+static inline int tr__step_error(struct tr__step step)
+{
+    return step.action == TR__ACTION_ENOENT     ? TR_ENOENT
+           : step.action == TR__ACTION_EALREADY ? TR_EALREADY
+           : step.action == TR__ACTION_ESTATE   ? TR_ESTATE
+                                                : 0;
+}
 
 /* Host, under the lane's lock, before anybody can know the id. `bits` is the initial state and
  * flags. */

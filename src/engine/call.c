@@ -309,9 +309,7 @@ int tr__call_finish_late(tr_manager *manager, tr_task_id id, int status, const v
     if (step.action != TR__ACTION_SETTLE) {
         tr__arena_give(&engine->completion->arena, &ref);
         tr__room_open(&engine->completion->registry.room); /* of bytes, held for a moment */
-        return step.action == TR__ACTION_ENOENT     ? TR_ENOENT
-               : step.action == TR__ACTION_EALREADY ? TR_EALREADY
-                                                    : TR_ESTATE;
+        return tr__step_error(step);
     }
     if (ref.origin == NULL && size > 0) {
         memcpy(ref.data, data, size); /* the slot is ours: we won the end */

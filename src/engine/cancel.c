@@ -75,12 +75,6 @@ static int act(struct tr__engine *engine, struct tr__task *task, struct tr__step
                const char *reason)
 {
     switch (step.action) {
-    case TR__ACTION_ENOENT:
-        return TR_ENOENT;
-    case TR__ACTION_EALREADY:
-        return TR_EALREADY;
-    case TR__ACTION_ESTATE:
-        return TR_ESTATE;
     case TR__ACTION_SETTLE:
         settle_now(engine, task, step, code, reason);
         if ((step.before & TR__TASK_HOLD_RUN) != 0 &&
@@ -98,8 +92,7 @@ static int act(struct tr__engine *engine, struct tr__task *task, struct tr__step
         steer(engine, task, step, reason);
         return 0;
     default:
-        TR_ASSERT(step.action == TR__ACTION_NONE); /* asked before: idempotent */
-        return 0;
+        return tr__step_error(step); /* none if it was asked before: idempotent */
     }
 }
 

@@ -119,19 +119,12 @@ static void deny(tr_manager *manager, struct tr__task *task, struct tr__step ste
                       TR_EDENIED, reason);
 }
 
-static int error_of(struct tr__step step)
-{
-    return step.action == TR__ACTION_ENOENT     ? TR_ENOENT
-           : step.action == TR__ACTION_EALREADY ? TR_EALREADY
-                                                : TR_ESTATE;
-}
-
 static int run_approved(tr_manager *manager, struct tr__task *task, tr_task_id id)
 {
     tr__deadline_queue(&manager->engine, task, tr__clock_now()); /* HOLD_ASK is the caller's */
     struct tr__step step = tr__task_approve(task, id);
     if (step.action != TR__ACTION_ENQUEUE) {
-        return error_of(step);
+        return tr__step_error(step);
     }
     tr__deadline_queued(&manager->engine, task); /* HOLD_ASK and, not yet queued, HOLD_RUN */
     if (manager->threaded) {
@@ -165,7 +158,7 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id, un
     if (permit == TR_PERMIT_DENY) {
         struct tr__step step = tr__task_deny(task, id, tr__engine_wanted(&manager->engine));
         if (step.action != TR__ACTION_SETTLE) {
-            return error_of(step);
+            return tr__step_error(step);
         }
         deny(manager, task, step, answer.reason);
         return 0;
@@ -229,7 +222,7 @@ int tr_task_deny(tr_manager *manager, tr_task_id id, const char *reason)
     }
     struct tr__step step = tr__task_deny(task, id, tr__engine_wanted(&manager->engine));
     if (step.action != TR__ACTION_SETTLE) {
-        return error_of(step);
+        return tr__step_error(step);
     }
     deny(manager, task, step, reason);
     return 0;

@@ -18,20 +18,6 @@
 
 #include "host/manager.h"
 
-static int error_of(enum tr__action action)
-{
-    switch (action) {
-    case TR__ACTION_ENOENT:
-        return TR_ENOENT;
-    case TR__ACTION_EALREADY:
-        return TR_EALREADY;
-    case TR__ACTION_ESTATE:
-        return TR_ESTATE;
-    default:
-        return 0;
-    }
-}
-
 static struct tr__task *find(tr_manager *manager, tr_task_id id)
 {
     return tr__registry_task(tr__manager_registry(manager), id);
@@ -64,7 +50,7 @@ int tr_task_detach(tr_manager *manager, tr_task_id id)
     if (step.action == TR__ACTION_DETACHED) {
         tr__engine_detached(&manager->engine, task, step);
     }
-    return error_of(step.action);
+    return tr__step_error(step);
 }
 
 /* Under the lane's lock. */
@@ -84,7 +70,7 @@ static int attach(tr_manager *manager, struct tr__task *task, tr_task_id id)
         /* relaxed: published by the transition, to whoever settles what follows from it. */
         tr__store_relaxed(&turn->launched, launched | TR__TURN_ATTACHING); /* invariant 2 */
         struct tr__step step = tr__task_attach(task, id);
-        error = error_of(step.action);
+        error = tr__step_error(step);
         tr__store_release(&turn->launched, launched + (error == 0)); /* pairs with its look */
         if (error == 0) {
             tr__turn_enrol(turn, id, false);
@@ -121,7 +107,7 @@ int tr_task_set_delivery(tr_manager *manager, tr_task_id id, tr_delivery deliver
     if (task == NULL) {
         return TR_ENOENT;
     }
-    return error_of(tr__task_set_delivery(task, id, delivery == TR_DELIVERY_MANUAL).action);
+    return tr__step_error(tr__task_set_delivery(task, id, delivery == TR_DELIVERY_MANUAL));
 }
 
 int tr_task_set_continue(tr_manager *manager, tr_task_id id, tr_continue continuation)
@@ -134,7 +120,7 @@ int tr_task_set_continue(tr_manager *manager, tr_task_id id, tr_continue continu
     if (task == NULL) {
         return TR_ENOENT;
     }
-    return error_of(tr__task_set_continue(task, id, continuation == TR_CONTINUE_REQUEST).action);
+    return tr__step_error(tr__task_set_continue(task, id, continuation == TR_CONTINUE_REQUEST));
 }
 
 /* The number in a task's text form: the id without its tag. Tasks of fresh slots have small
