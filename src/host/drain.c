@@ -149,6 +149,28 @@ static int wait_turn(tr_manager *manager, struct tr__turn *turn, const struct wa
     }
 }
 
+/* Takes the token of the turn that has the slot. TR_EBUSY: another thread waits for this turn.
+ * Whoever else has it gives it back at once: a closer, or a wait for a turn that had the slot
+ * before and is just finding out. */
+static int take_turn(struct tr__registry *registry, struct tr__slot *slot, tr_turn_id id)
+{
+    struct tr__token *token = &((struct tr__turn *)(void *)slot)->updates.token;
+    uint32_t mark = (uint32_t)TR__ID_GENERATION(id) | 1u << 31; /* this life's, and no closer's */
+    unsigned spins = 0;
+    uint32_t holder = tr__token_try_mark(token, mark);
+    while (holder != 0) {
+        if (holder == mark) {
+            return TR_EBUSY;
+        }
+        if (tr__slots_find(&registry->turns, id) != slot) {
+            return TR_ENOENT;
+        }
+        tr__backoff(&spins);
+        holder = tr__token_try_mark(token, mark);
+    }
+    return 0;
+}
+
 static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64_t deadline_ns,
                      size_t items_max, tr_batch **ret_batch)
 {
@@ -158,10 +180,11 @@ static int wait_once(tr_manager *manager, tr_turn_id id, tr_token *token, uint64
         return TR_ENOENT;
     }
     struct tr__turn *turn = (struct tr__turn *)(void *)slot;
-    if (!tr__token_try_take(&turn->updates.token)) {
-        return TR_EBUSY;
+    int result = take_turn(registry, slot, id);
+    if (result < 0) {
+        return result;
     }
-    int result = TR_ENOENT;
+    result = TR_ENOENT;
     tr_batch *batch = NULL;
     /* With the token it is this turn or none: a closer waits for the token before the slot is
      * reused. */

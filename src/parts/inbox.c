@@ -87,7 +87,7 @@ struct tr__mpsc_node *tr__inbox_pop(struct tr__inbox *inbox)
     unsigned spins = 0;
     enum tr__mpsc_result result = tr__mpsc_pop(&inbox->queue, &node);
 
-    TR_ASSERT(tr__load_relaxed(&inbox->token.held) == 1); /* the caller's own store */
+    TR_ASSERT(tr__load_relaxed(&inbox->token.held) != 0); /* the caller's own store */
     while (result == TR__MPSC_BUSY) {
         tr__backoff(&spins);
         result = tr__mpsc_pop(&inbox->queue, &node);
@@ -97,7 +97,7 @@ struct tr__mpsc_node *tr__inbox_pop(struct tr__inbox *inbox)
 
 int tr__inbox_wait(struct tr__inbox *inbox, uint64_t deadline_ns)
 {
-    TR_ASSERT(tr__load_relaxed(&inbox->token.held) == 1); /* the caller's own store */
+    TR_ASSERT(tr__load_relaxed(&inbox->token.held) != 0); /* the caller's own store */
     tr__parker_prepare(&inbox->parker);
     if (!tr__mpsc_is_empty(&inbox->queue)) {
         tr__parker_cancel(&inbox->parker);
@@ -114,7 +114,7 @@ void tr__inbox_interrupt(struct tr__inbox *inbox)
 int tr__inbox_fd(struct tr__inbox *inbox)
 {
     uint32_t events = tr__load_relaxed(&inbox->events); /* written by holders, one after another */
-    TR_ASSERT(tr__load_relaxed(&inbox->token.held) == 1);
+    TR_ASSERT(tr__load_relaxed(&inbox->token.held) != 0);
     if (events != 0) {
         return (int)(events - 1);
     }
@@ -131,7 +131,7 @@ int tr__inbox_fd(struct tr__inbox *inbox)
 void tr__inbox_rearm(struct tr__inbox *inbox)
 {
     uint32_t events = tr__load_relaxed(&inbox->events); /* as in tr__inbox_fd */
-    TR_ASSERT(tr__load_relaxed(&inbox->token.held) == 1);
+    TR_ASSERT(tr__load_relaxed(&inbox->token.held) != 0);
     if (events == 0) {
         return;
     }

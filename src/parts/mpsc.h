@@ -144,7 +144,7 @@ static inline bool tr__mpsc_is_empty(struct tr__mpsc *queue)
 
 /* The consumer role as a thing that can be taken: at most one holder, nobody waits for it. */
 struct tr__token {
-    tr__atomic_u32 held; /* 0 free, 1 held; written by whoever takes or gives */
+    tr__atomic_u32 held; /* 0 free, else the holder's mark; written by whoever takes or gives */
 };
 
 static inline void tr__token_init(struct tr__token *token)
@@ -152,21 +152,28 @@ static inline void tr__token_init(struct tr__token *token)
     tr__store_relaxed(&token->held, 0u); /* private until handed out */
 }
 
-/* Any thread. True: the caller now is the consumer. False: somebody else is, look elsewhere. */
-static inline bool tr__token_try_take(struct tr__token *token)
+/* Any thread. 0: the caller now is the consumer, and others see its mark, which is not 0. Else
+ * somebody else is: its mark. */
+static inline uint32_t tr__token_try_mark(struct tr__token *token, uint32_t mark)
 {
     uint32_t held = tr__load_relaxed(&token->held); /* a hint that saves the locked instruction */
-    if (held != 0) {
-        return false;
+    if (held == 0) {
+        (void)tr__cas_acquire(&token->held, &held, mark); /* pairs with the release in token_give */
     }
-    return tr__cas_acquire(&token->held, &held, 1u); /* pairs with the release in token_give */
+    return held;
+}
+
+/* The same, for those whom nobody asks who they are. False: look elsewhere. */
+static inline bool tr__token_try_take(struct tr__token *token)
+{
+    return tr__token_try_mark(token, 1u) == 0;
 }
 
 /* The holder. Not part of the park protocol: an owner parks on tr__mpsc_is_empty, never on having
  * failed to take the token. */
 static inline void tr__token_give(struct tr__token *token)
 {
-    TR_ASSERT(tr__load_relaxed(&token->held) == 1); /* our own store */
+    TR_ASSERT(tr__load_relaxed(&token->held) != 0); /* our own store */
     tr__store_release(&token->held, 0u); /* hands head and the popped items' fields to the next */
 }
 

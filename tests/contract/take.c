@@ -98,7 +98,6 @@ static void check_wait(struct model_turn *turn, int result, uint64_t timeout, in
              (long long)before);
         break;
     case TR_ENOENT:
-    case TR_EBUSY: /* its closer has it */
         MUST(closing, "tr_turn_wait: %s, though turn %u is open", tr_error_name(result),
              turn->index);
         break;

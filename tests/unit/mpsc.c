@@ -198,7 +198,9 @@ CASE(mpsc, the_token_has_one_holder)
     CHECK(tr__token_try_take(&token));
     CHECK(!tr__token_try_take(&token));
     tr__token_give(&token);
-    CHECK(tr__token_try_take(&token));
+    CHECK_EQ_INT(tr__token_try_mark(&token, 7), 0);
+    CHECK_EQ_INT(tr__token_try_mark(&token, 8), 7);
+    CHECK(!tr__token_try_take(&token));
     tr__token_give(&token);
     CHECK(case_panics(give_unheld, &token));
 }
