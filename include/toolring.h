@@ -82,19 +82,20 @@ typedef struct tr_config {
     uint32_t fibers_max;        /**< awaiting tasks accepted at once [16 384], to 1 048 576 */
     uint32_t processes_max;     /**< children at once [1024], to 65 536 */
     uint32_t fiber_stack_bytes; /**< stack of an awaiting function [65 536], 16 384 to 8 MiB */
-    uint32_t ring_entries;      /**< operations under way in the kernel [8192], 64 to 32 768 */
+    uint32_t ring_entries;      /**< operations in the kernel [8192], power of 2, 64 to 32 768 */
     uint32_t reserved;          /**< must be 0 */
     uint64_t input_bytes_max;   /**< one call's input [16 MiB], to 1 GiB */
     uint64_t output_bytes_max;  /**< cap per captured output stream [1 MiB], to 1 GiB */
     uint64_t result_bytes_max;  /**< one call's result [64 MiB], to 1 GiB */
     uint64_t bytes_max;        /**< inputs and results held; beyond, launches are refused [1 GiB] */
-    uint64_t slice_ns;         /**< a worker longer in one tool gets a substitute [10 ms] */
+    uint64_t slice_ns;         /**< a worker longer in one tool is substituted [10 ms], from 1 ms */
     uint64_t cancel_grace_ns;  /**< from SIGTERM to SIGKILL [2 s] */
     uint64_t abandon_wait_ns;  /**< how long close waits for C functions that do not look [2 s] */
     tr_permit_function permit; /**< may be NULL: all allowed */
     tr_route_function route;   /**< may be NULL */
     void *context;             /**< passed to `permit` and `route` */
-    char *message;             /**< receives why opening failed, in words; may be NULL */
+    char *message;             /**< receives why opening failed, in words, cut to fit; "" when it
+                                    did not fail; may be NULL. With a bad `size` it is not known */
     size_t message_size;       /**< room in `message` */
     const char *cgroup_path;   /**< a directory of the cgroup v2 hierarchy in which the host may
                                     make others, for the trees of programs; NULL: the host's own, if
@@ -114,8 +115,9 @@ typedef struct tr_config {
  * @param ret_manager receives it
  * @return 0
  * @errors TR_EINVAL a field out of its range (`message` names it); TR_ERING the kernel refuses
- *         io_uring (`message` says why and what helps); TR_EAGAIN no thread; TR_ENOMEM no memory;
- *         a negated errno where `cgroup_path` cannot be used (`message` says why)
+ *         io_uring (`message` says why and what helps); TR_EAGAIN no thread; TR_ENOMEM no memory,
+ *         address space or memory to lock; TR_EMFILE, TR_ENFILE no descriptor; a negated errno
+ *         where `cgroup_path` cannot be used (`message` says why)
  * @threads any; blocks until the threads run
  * @ownership the manager is the caller's: tr_manager_close, then tr_manager_free. `config` is
  *         borrowed during the call
@@ -133,7 +135,9 @@ TR_EXPORT int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
  * @param drain_ns how long unfinished tasks may go on; 0: not at all; TR_FOREVER: to their end
  * @return 0
  * @errors TR_EALREADY it is closed or closing; TR_EBUSY a C function has not returned within
- *         `abandon_wait_ns`: its thread was left behind with what it uses, everything else is gone
+ *         `abandon_wait_ns`: its thread was left behind, until it returns, with what it may use:
+ *         the ring's thread, two descriptors and the memory, for good. Everything else is gone, and
+ *         every outcome is in its channel
  * @threads any, not from a tool; blocks. Others may launch, wait and drain meanwhile
  * @since 0.1
  */
@@ -231,7 +235,7 @@ typedef struct tr_turn_options {
     size_t size;       /**< sizeof(tr_turn_options), set by TR_TURN_OPTIONS_INIT */
     const char *label; /**< for display, to TR_LABEL_BYTES_MAX bytes; copied; may be NULL */
     tr_queue *queue;   /**< bind its updates to this queue; NULL: as its session */
-    uint32_t flags;    /**< TR_TURN_UNBOUND or 0 */
+    uint32_t flags;    /**< TR_TURN_UNBOUND (not together with `queue`) or 0 */
     uint32_t reserved; /**< must be 0 */
 } tr_turn_options;
 
@@ -259,8 +263,9 @@ TR_EXPORT int tr_session_open(tr_manager *manager, const tr_session_options *opt
 /**
  * Closes a session: no further turns; its turns are closed; its tasks with lifetime turn or session
  * are cancelled, those with lifetime manager go on. Loop updates and ready items can still be
- * taken, until TR_ECLOSED says that none will come any more; the id is gone when the last task has
- * ended and its resolution was released.
+ * taken, until TR_ECLOSED says that none will come any more, or TR_ENOENT: the id is gone when the
+ * last task has ended and its resolution was released, so at once if none is left. Of a session
+ * bound to a queue they come through that; what is discarded is let go of by its next drain.
  * @param manager the manager
  * @param session the session
  * @param flags 0 or TR_CLOSE_DISCARD
@@ -306,7 +311,7 @@ TR_EXPORT int tr_turn_open(tr_manager *manager, tr_session_id session,
  * resolutions, with the updates nobody has taken, are discarded; background tasks go on and resolve
  * through the session, where approval requests of theirs that nobody has taken go too, but those
  * with lifetime turn are cancelled. The id is gone at once; a thread in tr_turn_wait returns
- * TR_ENOENT.
+ * TR_ENOENT. What is discarded of a turn bound to a queue is let go of by the queue's next drain.
  * @param manager the manager
  * @param turn the turn
  * @param flags 0 or TR_CLOSE_DISCARD

@@ -156,8 +156,9 @@ TR_EXPORT int tr_task_parse(const char *text, tr_task_id *ret_task);
  * @param manager the manager
  * @param task the task
  * @return 0
- * @errors TR_ENOENT no such task any more; TR_EALREADY it has ended; TR_ESTATE it waits for none;
- *         TR_ENOMEM no memory for the next request, the approval was not counted
+ * @errors TR_ENOENT no such task any more; TR_EALREADY it has ended; TR_ESTATE it waits for none,
+ *         or is being approved at this moment; TR_ENOMEM no memory for the next request, the
+ *         approval was not counted
  * @threads any; never blocks, but in an inline manager, where it runs the call
  * @since 0.1
  */
@@ -171,7 +172,8 @@ TR_EXPORT int tr_task_approve(tr_manager *manager, tr_task_id task);
  * @param approvals the approvals given before that request: `item.approvals`
  * @return 0
  * @errors TR_EALREADY that request was approved already, or the task has ended; TR_ESTATE the task
- *         waits for no approval; TR_EINVAL there is no such request yet; else as tr_task_approve
+ *         waits for no approval, or is being approved at this moment; TR_EINVAL there is no such
+ *         request yet; else as tr_task_approve
  * @threads as tr_task_approve
  * @since 0.1
  */

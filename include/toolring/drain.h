@@ -92,10 +92,11 @@ TR_EXPORT void tr_batch_release(tr_batch *batch);
  * of 0 it runs none.
  * @param manager the manager
  * @param turn the turn, not bound to a queue
- * @param token ends the waiting when it is cancelled; may be NULL
+ * @param token ends the waiting when it is cancelled (what is there already comes first); may be
+ *        NULL
  * @param timeout_ns how long; 0: just look; TR_FOREVER: until something comes
  * @param items_max how many at most, 1 to 1024
- * @param ret_batch receives the batch with TR_WAIT_ITEMS, else NULL
+ * @param ret_batch receives the batch with TR_WAIT_ITEMS, NULL with TR_WAIT_IDLE
  * @return TR_WAIT_ITEMS or TR_WAIT_IDLE
  * @errors TR_ENOENT no such turn; TR_ECANCELED the token was cancelled; TR_ETIMEDOUT nothing came
  *         in time; TR_ESTATE it is bound to a queue; TR_EBUSY another thread waits for this turn;
@@ -118,9 +119,10 @@ TR_EXPORT int tr_turn_wait(tr_manager *manager, tr_turn_id turn, tr_token *token
  * @param ret_batch receives the batch, NULL if nothing came
  * @return how many items
  * @errors TR_ECLOSED the session or manager is closed, everything was taken and nothing will come
- *         any more (the session's id is gone then: TR_ENOENT from the next call on); TR_ENOENT no
- *         such session; TR_ESTATE bound to a queue; TR_EBUSY another thread is taking them;
- *         TR_EINVAL bad arguments; TR_ENOMEM no memory, nothing was taken
+ *         any more (the session's id is gone then: TR_ENOENT from the next call on, and at once if
+ *         the last batch was released before this call); TR_ENOENT no such session; TR_ESTATE bound
+ *         to a queue; TR_EBUSY another thread is taking them; TR_EINVAL bad arguments; TR_ENOMEM no
+ *         memory, nothing was taken
  * @threads any, one per session, not from a tool; blocks up to `timeout_ns`
  * @ownership the batch is the caller's until tr_batch_release
  * @since 0.1
@@ -178,7 +180,8 @@ TR_EXPORT int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_
  * asyncio. Made at the first call. Do not read from it: a drain that empties the queue clears it.
  * @param queue the queue
  * @return the descriptor
- * @errors -EMFILE, -ENFILE no descriptor to be had
+ * @errors TR_EINVAL a NULL queue; TR_EBUSY another thread drains it; -EMFILE, -ENFILE no descriptor
+ *         to be had
  * @threads any, one at a time per queue; never blocks
  * @ownership the queue's, closed with it
  * @since 0.1
@@ -186,7 +189,9 @@ TR_EXPORT int tr_queue_drain(tr_queue *queue, uint64_t timeout_ns, size_t items_
 TR_EXPORT int tr_queue_fd(tr_queue *queue);
 
 /**
- * Closes a queue to which nothing is bound and whose items were all taken and released.
+ * Closes a queue to which nothing is bound and whose items were all taken and released. What closed
+ * turns and discarded sessions have left in it counts until a drain has passed over it: drain once
+ * more, with a timeout of 0, after closing them.
  * @param queue the queue, or NULL
  * @return 0
  * @errors TR_EBUSY something is in it, or bound to it: a session or turn that is open, or whose
@@ -209,7 +214,8 @@ TR_EXPORT int tr_queue_close(tr_queue *queue);
 TR_EXPORT int tr_token_open(tr_token **ret_token);
 
 /**
- * Cancels a token: every wait that was given it returns TR_ECANCELED, now and later.
+ * Cancels a token: every wait that was given it and has nothing to bring returns TR_ECANCELED, now
+ * and later.
  * @param token the token
  * @threads any; never blocks
  * @since 0.1

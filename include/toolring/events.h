@@ -62,7 +62,8 @@ typedef struct tr_reader_options {
     size_t size;           /**< sizeof(tr_reader_options), set by TR_READER_OPTIONS_INIT */
     tr_session_id session; /**< only of this session; 0: of all */
     tr_turn_id turn;       /**< only of this turn; 0: of all */
-    uint64_t types;        /**< only these: bits 1 << tr_event_type; 0: all. GAP always comes */
+    uint64_t types;        /**< only these: bits 1 << tr_event_type, no others; 0: all. GAP always
+                                comes */
 } tr_reader_options;
 
 /** Fills a tr_reader_options with "everything". @since 0.1 */

@@ -38,7 +38,8 @@ typedef struct tr_request {
 /** Answer of the permission callback. @since 0.1 */
 typedef enum tr_permit {
     TR_PERMIT_ALLOW = 0, /**< go on */
-    TR_PERMIT_DENY = 1,  /**< the call is accepted and ends at once as `denied` */
+    TR_PERMIT_DENY = 1,  /**< the call is accepted and ends at once as `denied`; so with any other
+                              answer than these three */
     TR_PERMIT_ASK = 2,   /**< it waits for tr_task_approve or tr_task_deny */
 } tr_permit;
 
@@ -57,8 +58,8 @@ typedef tr_permit (*tr_permit_function)(void *context, const tr_request *request
                                         unsigned approvals, tr_permit_answer *answer);
 
 /** Asked where a call should go: sets fields of `options` that the launch left at default; what the
- *  launch set wins. Runs on the launching thread; it must not block and must not call the library.
- *  @since 0.1 */
+ *  launch set wins. Options that a launch would refuse count as not set, all of them. Runs on the
+ *  launching thread; it must not block and must not call the library. @since 0.1 */
 typedef void (*tr_route_function)(void *context, const tr_request *request, tr_options *options);
 
 /** Positive result of a launch: the resolution is in `ready`. @since 0.1 */
@@ -70,7 +71,7 @@ struct tr_batch;
 
 /** What became of a launch. @since 0.1 */
 typedef struct tr_launched {
-    int status;             /**< TR_PENDING, TR_READY, or the error */
+    int status;             /**< TR_PENDING, TR_READY, or (of a batch) the error */
     tr_kind kind;           /**< foreground or background */
     tr_task_id task;        /**< the task; 0 if it was not accepted */
     struct tr_batch *ready; /**< with TR_READY: a batch of this one resolution; else NULL */

@@ -7,11 +7,12 @@
  *  - plain: computes, sets a result, returns. It may block; the engine then starts a substitute.
  *    One that never does, and is done within some 50 µs, says so (TR_TOOL_BRIEF): a host thread
  *    that waits for its turn then runs it, at half the price.
- *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own. tr_sleep,
- *    tr_io_wait, tr_process … suspend it and free the worker. It may continue on another thread:
- *    keep no lock and no thread-local address (errno's included) across an awaiting call. In C++
- *    never await inside a catch block or a destructor that runs for an exception: the runtime
- *    keeps the exception in flight per thread; and let no exception leave the function.
+ *  - awaiting (TR_TOOL_AWAITING): straight-line C on a small stack of its own, with a guard page at
+ *    its end: SIGSEGV (tr_config.fiber_stack_bytes: how small). tr_sleep, tr_io_wait, tr_process
+ *    … suspend it and free the worker. It may continue on another thread: keep no lock and no
+ *    thread-local address (errno's included) across an awaiting call. In C++ never await inside a
+ *    catch block or a destructor that runs for an exception: the runtime keeps the exception in
+ *    flight per thread; and let no exception leave the function.
  *  - deferred: returns TR_DEFERRED; anybody ends the call later with tr_finish.
  *
  * Awaiting functions called outside a TR_TOOL_AWAITING function's own stack (a plain tool, an
@@ -278,15 +279,17 @@ typedef struct tr_deferred {
 TR_EXPORT tr_deferred tr_call_defer(const tr_call *call);
 
 /**
- * Ends a deferred call. The first ending wins: a cancel or timeout may have come before.
+ * Ends a deferred call. The first ending wins: a cancel or timeout may have come before. A call
+ * whose function has not returned yet ends too, whatever that returns later, and is then flagged
+ * TR_ITEM_ABANDONED.
  * @param deferred the handle from tr_call_defer
  * @param status 0 for *completed*, a negative code for *failed*
  * @param data first byte of the result
  * @param size bytes, 0 to the manager's `result_bytes_max`
  * @return 0
  * @errors TR_EINVAL `status` is positive or an argument NULL; TR_ENOENT no such task any more;
- *         TR_EALREADY it has ended; TR_ELIMIT the result is too large; TR_ENOMEM no memory, nothing
- *         has changed
+ *         TR_EALREADY it has ended; TR_ESTATE its function has not started; TR_ELIMIT the result is
+ *         too large; TR_ENOMEM no memory, nothing has changed
  * @threads any, also a signal-free callback of another library; never blocks
  * @ownership `data` is borrowed during the call and copied
  * @since 0.1
@@ -309,10 +312,11 @@ TR_EXPORT int tr_sleep(tr_call *call, uint64_t duration_ns);
 
 /**
  * One I/O request, in memory of the tool's. From a successful tr_io_read, tr_io_write, tr_io_poll
- * or tr_io_timer until tr_io_wait has returned it, request and buffer belong to the engine and
- * must stay where they are: a function must not return while a request of its is under way. If one
- * does, the engine cancels what is left and waits for it, and the call ends as failed with
- * TR_ESTATE, whatever the function returned. `user` and `result` are for the tool. @since 0.1
+ * or tr_io_timer until tr_io_wait has returned it, request and buffer belong to the engine: they
+ * must stay where they are, the request must not be started again, and the function must not return
+ * meanwhile. If it does, the engine cancels what is left and waits for it, and the call ends as
+ * failed with TR_ESTATE, whatever the function returned. `user` and `result` are for the tool.
+ * @since 0.1
  */
 typedef struct tr_io {
     int64_t result;      /**< bytes, poll events, 0, or a negative code; set when returned */

@@ -8,7 +8,15 @@
  *  - structures that a caller fills begin with `size`, set by their TR_…_INIT macro; zero in any
  *    other field means "the default"; fields are only ever appended; a non-zero byte beyond the
  *    fields this library knows is refused with TR_EINVAL;
- *  - times are nanoseconds of CLOCK_MONOTONIC, durations are nanoseconds, sizes are bytes.
+ *  - times are nanoseconds of CLOCK_MONOTONIC, durations are nanoseconds, sizes are bytes;
+ *  - a NULL manager, queue, reader, call or `ret_…` argument is TR_EINVAL, whether its function
+ *    says so or not, unless NULL is given a meaning; what returns no code does nothing then;
+ *  - ids are those of one manager: another may use the same number for something else;
+ *  - no wait ends because of a signal; the threads of the library block every signal. A thread that
+ *    is in the library must not be ended or led out of it from outside (pthread_cancel, a longjmp
+ *    out of a tool or callback);
+ *  - after a fork only the parent may go on with its managers. The child leaves them alone, and
+ *    does not free them either; it may open managers of its own.
  */
 #ifndef TOOLRING_TYPES_H
 #define TOOLRING_TYPES_H
@@ -36,7 +44,7 @@ typedef struct tr_token tr_token;
 typedef uint64_t tr_session_id;
 /** A turn: 64-bit generational id; 0 is never one. @since 0.1 */
 typedef uint64_t tr_turn_id;
-/** A task: 64-bit generational id; 0 is never one; never used twice. @since 0.1 */
+/** A task: 64-bit generational id; 0 is never one; never used twice by its manager. @since 0.1 */
 typedef uint64_t tr_task_id;
 /** A registered tool: small index, from 1; 0 is never one. @since 0.1 */
 typedef uint32_t tr_tool_id;
@@ -70,7 +78,8 @@ typedef struct tr_bytes {
 /** Where a call runs and whether it holds its turn open. @since 0.1 */
 typedef enum tr_route {
     TR_ROUTE_DEFAULT = 0,      /**< next in line: routing callback, tool, foreground */
-    TR_ROUTE_INLINE = 1,       /**< in the launching thread; launch returns the resolution */
+    TR_ROUTE_INLINE = 1,       /**< in the launching thread; launch returns the resolution. A call
+                                    that must be approved first is a foreground one */
     TR_ROUTE_FOREGROUND = 2,   /**< on a worker (but see TR_TOOL_BRIEF); the turn waits for it */
     TR_ROUTE_BACKGROUND = 3,   /**< on a worker; the turn does not wait for it */
     TR_ROUTE_DETACH_AFTER = 4, /**< foreground first, background after `detach_after_ns` */
@@ -166,13 +175,15 @@ typedef struct tr_options {
     tr_lifetime lifetime;      /**< which close ends it */
     tr_priority priority;      /**< which goes first */
     uint32_t reserved;         /**< must be 0 */
-    uint64_t detach_after_ns;  /**< for TR_ROUTE_DETACH_AFTER: from acceptance, also while queued */
+    uint64_t detach_after_ns;  /**< for TR_ROUTE_DETACH_AFTER, which is refused without: from
+                                    acceptance, also while queued */
     uint64_t queue_timeout_ns; /**< longest time as QUEUED, from acceptance or approval; built-in:
                                     none */
     uint64_t run_timeout_ns;   /**< longest time from start to end; built-in: none */
     uint64_t idle_timeout_ns;  /**< longest time without output or progress; built-in: none */
     uint64_t total_timeout_ns; /**< longest time from acceptance to end; built-in: none */
-    uint64_t output_bytes_max; /**< cap per captured output stream; built-in: the manager's */
+    uint64_t output_bytes_max; /**< cap per captured output stream, to 1 GiB; built-in: the
+                                    manager's */
 } tr_options;
 
 /** Fills a tr_options with "everything default". @since 0.1 */

@@ -81,7 +81,10 @@ static int say(char *message, size_t size, int error, const char *what)
 /* Maps a refused set-up to a code and its words. */
 static int refuse(int error, char *message, size_t size)
 {
-    if (error == -EMFILE || error == -ENFILE || error == -ENOMEM) {
+    if (error == -ENOMEM) { /* rings count as locked memory */
+        return say(message, size, error, "io_uring_setup (see RLIMIT_MEMLOCK)");
+    }
+    if (error == -EMFILE || error == -ENFILE) {
         return say(message, size, error, "io_uring_setup");
     }
     struct tr__probe probe;

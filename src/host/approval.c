@@ -173,6 +173,23 @@ static int approve(tr_manager *manager, struct tr__task *task, tr_task_id id, un
     return 0;
 }
 
+/* Why a task that waits for nobody, or is just being approved, cannot be approved. */
+static int refuse(tr_manager *manager, struct tr__task *task, tr_task_id id, uint64_t before,
+                  unsigned request_at)
+{
+    struct tr__cold *cold = tr__registry_cold(tr__manager_registry(manager), task);
+    /* acquire, all three: the look at the id comes last and tells whether the others were its. */
+    bool asked = (tr__load_acquire(&task->flags) & TR__TASK_FLAG_ASKED) != 0;
+    unsigned given = asked ? tr__load_acquire(&cold->approvals) : 0;
+    if (TR__WORD_GENERATION(tr__task_word(task)) != TR__ID_GENERATION(id)) {
+        return TR_ENOENT;
+    }
+    if (tr__word_state(before) == TR__TASK_APPROVAL || request_at == ANY_REQUEST) {
+        return TR_ESTATE; /* while it is being approved, that may still fail */
+    }
+    return request_at < given ? TR_EALREADY : TR_ESTATE;
+}
+
 static int approve_one(tr_manager *manager, tr_task_id id, unsigned request_at)
 {
     if (manager == NULL) {
@@ -192,7 +209,7 @@ static int approve_one(tr_manager *manager, tr_task_id id, unsigned request_at)
         return TR_EALREADY;
     }
     if (tr__word_state(before) != TR__TASK_APPROVAL || !tr__task_ask(task, id)) {
-        return TR_ESTATE;
+        return refuse(manager, task, id, before, request_at);
     }
     int error = approve(manager, task, id, request_at);
     tr__settle_drop(manager->completion, task, TR__TASK_HOLD_ASK);

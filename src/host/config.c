@@ -63,6 +63,22 @@ static void say(const tr_config *config, const char *text)
     }
 }
 
+void tr__config_hush(const tr_config *config)
+{
+    say(config, "");
+}
+
+void tr__config_explain(const tr_config *config, int error)
+{
+    if (config->message == NULL || config->message_size == 0 || config->message[0] != '\0') {
+        return; /* nobody asks, or who met the error has told */
+    }
+    say(config, error == TR_ENOMEM   ? "out of memory, or of address space (RLIMIT_AS)"
+                : error == TR_EAGAIN ? "no thread could be made (RLIMIT_NPROC, or the cgroup's "
+                                       "pids.max)"
+                                     : tr_error_message(error));
+}
+
 unsigned tr__config_processors(void)
 {
     cpu_set_t set;

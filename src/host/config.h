@@ -10,6 +10,10 @@
  * with the offending field in the config's `message`. */
 int tr__config_resolve(const tr_config *config, tr_config *ret_config);
 
+/* Makes the config's `message` empty; and fills it, if it still is, for an error of opening. */
+void tr__config_hush(const tr_config *config);
+void tr__config_explain(const tr_config *config, int error);
+
 /* Processors this process may use. */
 unsigned tr__config_processors(void);
 

@@ -92,32 +92,27 @@ static int open_engine(tr_manager *manager, const tr_config *config)
     return tr__engine_open(&manager->engine, manager->completion, manager, &wanted);
 }
 
-int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
+static int open_manager(const tr_config *config, tr_manager **ret_manager)
 {
-    tr_config resolved;
-    int error = ret_manager == NULL ? TR_EINVAL : tr__config_resolve(config, &resolved);
-    if (error < 0) {
-        return error;
-    }
     tr_manager *manager = (tr_manager *)tr__memory_take_aligned(TR_CACHE_LINE, sizeof(*manager));
     if (manager == NULL) {
         return TR_ENOMEM;
     }
     memset((void *)manager, 0, sizeof(*manager));
-    error = open_completion(&resolved, &manager->completion);
+    int error = open_completion(config, &manager->completion);
     if (error < 0) {
         tr__memory_give(manager);
         return error;
     }
-    manager->permit = resolved.permit;
-    manager->route = resolved.route;
-    manager->context = resolved.context;
-    manager->input_bytes_max = resolved.input_bytes_max;
-    manager->fibers_max = resolved.fibers_max;
-    manager->queues_max = resolved.queues_max;
-    manager->threaded = (resolved.flags & TR_MANAGER_INLINE) == 0;
+    manager->permit = config->permit;
+    manager->route = config->route;
+    manager->context = config->context;
+    manager->input_bytes_max = config->input_bytes_max;
+    manager->fibers_max = config->fibers_max;
+    manager->queues_max = config->queues_max;
+    manager->threaded = (config->flags & TR_MANAGER_INLINE) == 0;
     (void)pthread_mutex_init(&manager->lock, NULL); /* a default mutex: cannot fail on Linux */
-    error = open_engine(manager, &resolved);
+    error = open_engine(manager, config);
     if (error < 0) {
         (void)pthread_mutex_destroy(&manager->lock);
         tr__completion_unref(manager->completion);
@@ -126,6 +121,21 @@ int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
     }
     *ret_manager = manager;
     return 0;
+}
+
+int tr_manager_open(const tr_config *config, tr_manager **ret_manager)
+{
+    tr_config resolved;
+    int error = ret_manager == NULL ? TR_EINVAL : tr__config_resolve(config, &resolved);
+    if (error < 0) {
+        return error;
+    }
+    tr__config_hush(&resolved);
+    error = open_manager(&resolved, ret_manager);
+    if (error < 0) {
+        tr__config_explain(&resolved, error);
+    }
+    return error;
 }
 
 /* What a wait is for. */

@@ -163,6 +163,33 @@ COURT_THREADED(approval_wait, approve_of_a_running_task)
     rig_check_release(rig_turn_take(rig, rig->turn), task, TR_OUTCOME_COMPLETED);
 }
 
+/* Who approves a request a second time learns that it was approved, although its task runs. */
+COURT_THREADED(approval_wait, request_approved_twice)
+{
+    struct rig *rig = &self->rig;
+    tr_task_id task = court_launch(self, rig->awaiting, "ask2", TR_ROUTE_FOREGROUND);
+    court_check(rig_turn_take(rig, rig->turn), task, 0, "ask2");
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, 1), TR_EINVAL);
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, 0), 0);
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, 0), TR_EALREADY);
+    court_check(rig_turn_take(rig, rig->turn), task, 1, "ask2");
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, 1), 0);
+    gate_await_entered(&self->gate, 1);
+    for (unsigned request = 0; request < 2; request++) {
+        CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, request), TR_EALREADY);
+    }
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, task, 2), TR_ESTATE); /* never was one */
+    CHECK_EQ_INT(tr_task_approve(rig->manager, task), TR_ESTATE);
+    tr_task_id other = court_launch(self, rig->awaiting, "allow", TR_ROUTE_FOREGROUND);
+    gate_await_entered(&self->gate, 2);
+    CHECK_EQ_INT(tr_task_approve_request(rig->manager, other, 0), TR_ESTATE);
+    gate_open(&self->gate);
+    tr_batch_release(rig_turn_take(rig, rig->turn));
+    tr_batch_release(rig_turn_take(rig, rig->turn));
+    int error = tr_task_approve_request(rig->manager, task, 0);
+    CHECK(error == TR_ENOENT || error == TR_EALREADY); /* its slot may be held for a moment */
+}
+
 /* ---- queue, listing, events ---- */
 
 COURT(approval_wait, requests_come_through_a_queue)

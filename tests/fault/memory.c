@@ -327,3 +327,34 @@ CASE_TIMEOUT(fault_memory, every_allocation_inline, 600)
 {
     check_every_allocation(RIG_INLINE);
 }
+
+/* Whatever is missing, who cannot open a manager is told so in words. */
+static void check_words(enum rig_mode mode)
+{
+    tr_config config = TR_CONFIG_INIT;
+    char message[200];
+    long n = 0;
+    int error = TR_ENOMEM;
+    config.flags = mode == RIG_INLINE ? TR_MANAGER_INLINE : 0;
+    config.message = message;
+    config.message_size = sizeof message;
+    while (error < 0) {
+        tr_manager *manager = NULL;
+        (void)snprintf(message, sizeof message, "an older one");
+        n++;
+        tr__memory_fail_after(n);
+        error = tr_manager_open(&config, &manager);
+        tr__memory_fail_after(-1);
+        CHECK(error == 0 || error == TR_ENOMEM);
+        CHECK((error == 0) == (message[0] == '\0'));
+        CHECK(strcmp(message, "an older one") != 0);
+        tr_manager_free(manager);
+    }
+    CHECK(n > 3);
+}
+
+CASE_TIMEOUT(fault_memory, refused_open_says_why, RIG_TIMEOUT_SECONDS)
+{
+    check_words(RIG_THREADED);
+    check_words(RIG_INLINE);
+}
