@@ -112,8 +112,7 @@ int cli_arguments_read(int argument_count, char **arguments, struct cli_argument
         }
     }
     if (ret_arguments->help) {
-        bool shown = fputs(cli_help_run, stdout) >= 0 && fflush(stdout) == 0;
-        return shown ? CLI_EXIT_OK : CLI_EXIT_INCOMPLETE;
+        return cli_show(cli_help_run) ? CLI_EXIT_OK : CLI_EXIT_INCOMPLETE;
     }
     if (argument_count - optind > 1) {
         cli_say("one file at most, not \"%s\" too; see `toolring run --help`",

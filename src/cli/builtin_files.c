@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@
 enum {
     READ_CHUNK = 256 * 1024,
     CREATE_MODE = 0666,
-    PERMISSION_BITS = 07777
+    PERMISSION_BITS = 07777,
+    LINKS_MAX = 40 /* the kernel's own bound */
 };
 
 static int fail_errno(tr_call *call, int number, const char *what, const char *path)
@@ -167,7 +169,7 @@ static int append_file(const char *path, tr_bytes content)
     int fd =
         open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, CREATE_MODE);
     if (fd < 0)
-        return errno;
+        return errno == ENXIO ? EINVAL : errno; /* a FIFO that nobody reads, a socket */
     int number = fstat(fd, &information) < 0 ? errno : 0;
     if (number == 0 && !S_ISREG(information.st_mode))
         number = EINVAL;
@@ -209,6 +211,38 @@ static int replace_file(const char *path, tr_bytes content, uint64_t unique)
     return number;
 }
 
+/* The path that a link at `path` leads to; NULL for want of memory. */
+static char *behind_link(const char *path, const char *target)
+{
+    const char *slash = strrchr(path, '/');
+    char *next = NULL;
+    if (target[0] == '/' || slash == NULL)
+        return strdup(target);
+    return asprintf(&next, "%.*s/%s", (int)(slash - path), path, target) < 0 ? NULL : next;
+}
+
+/* Where a path leads, which need not exist: a link's target is replaced, not the link. Returns 0
+ * with memory for the caller, or an errno. */
+static int follow(const char *path, char **ret_place)
+{
+    char target[PATH_MAX];
+    char *place = strdup(path);
+    for (int links = 0; place != NULL && links < LINKS_MAX; links++) {
+        ssize_t size = readlink(place, target, sizeof(target) - 1);
+        if (size < 0) { /* no link, or nothing there */
+            *ret_place = place;
+            return 0;
+        }
+        target[size] = '\0';
+        char *next = behind_link(place, target);
+        free(place);
+        place = next;
+    }
+    int number = place == NULL ? ENOMEM : ELOOP;
+    free(place);
+    return number;
+}
+
 static int write_file(tr_call *call, const char *directory, const char *named, tr_bytes content,
                       bool append)
 {
@@ -216,12 +250,13 @@ static int write_file(tr_call *call, const char *directory, const char *named, t
     char *path = cli_path_join(directory, named);
     if (path == NULL)
         return cli_tool_fail(call, TR_ENOMEM, "out of memory");
-    /* A link's target is replaced, not the link; what does not exist yet is no link. */
-    char *target = realpath(path, NULL);
-    const char *place = target != NULL ? target : path;
-    int number =
-        append ? append_file(place, content) : replace_file(place, content, tr_call_task(call));
-    free(target);
+    char *place = NULL;
+    int number = append ? 0 : follow(path, &place);
+    if (append)
+        number = append_file(path, content);
+    else if (number == 0)
+        number = replace_file(place, content, tr_call_task(call));
+    free(place);
     free(path);
     if (number == EINVAL)
         return cli_tool_fail(call, TR_EINVAL, "%.300s is no regular file", named);

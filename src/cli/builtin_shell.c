@@ -48,7 +48,8 @@ static bool read_argv(const json_t *list, struct request *request, struct cli_fa
         request->argv[index] = string;
     }
     request->process.spec.argv = request->argv;
-    return true;
+    return request->argv[0][0] != '\0' ||
+           cli_fault_set(fault, "\"argv\": the program's name is empty");
 }
 
 static bool read_stdin(const json_t *input, struct request *request, struct cli_fault *fault)
@@ -76,7 +77,7 @@ static bool read_request(json_t *input, const char *directory, struct request *r
         !cli_member_string(input, "command", SIZE_MAX, &spec->shell, fault))
         return false;
     if ((list == NULL) == (spec->shell == NULL))
-        return cli_fault_set(fault, "one of \"command\" and \"argv\" must be given");
+        return cli_fault_set(fault, "one of \"command\" and \"argv\" must be given, and one only");
     if (list != NULL && !read_argv(list, request, fault))
         return false;
     if (!read_stdin(input, request, fault) ||

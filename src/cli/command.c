@@ -21,6 +21,9 @@
 #include "input.h"
 #include "tools.h"
 
+/* So much of a name or a path is said that the reason, which follows it, always is too. */
+#define NAME "%.150s"
+
 static void add_stream(struct cli_text *text, const char *name, const tr_process_output *output)
 {
     char member[32];
@@ -136,21 +139,26 @@ static bool is_directory(const char *path)
 static int not_started(tr_call *call, const tr_process_spec *spec, const char *name, int status)
 {
     char room[128];
+    const char *why = status > -4096 ? cli_errno_text(-status, room) : tr_error_message(status);
     if (status == TR_ECANCELED)
-        return cli_tool_fail(call, status, "stopped before %s was started", name);
+        return cli_tool_fail(call, status, "stopped before " NAME " was started", name);
     if (spec->directory != NULL && !is_directory(spec->directory))
-        return cli_tool_fail(call, status, "cannot start %s: no directory \"%s\"", name,
+        return cli_tool_fail(call, status, "cannot start " NAME ": no directory \"" NAME "\"", name,
                              spec->directory);
     if (spec->spill_directory != NULL && !is_directory(spec->spill_directory))
-        return cli_tool_fail(call, status, "cannot start %s: no directory \"%s\" to spill to", name,
+        return cli_tool_fail(call, status,
+                             "cannot start " NAME ": no directory \"" NAME "\" to spill to", name,
                              spec->spill_directory);
     if (status == TR_ENOSYS && spec->cpu_percent_max > 0)
         return cli_tool_fail(call, status,
-                             "cannot start %s: \"cpu_percent_max\" needs a cgroup with the "
+                             "cannot start " NAME ": \"cpu_percent_max\" needs a cgroup with the "
                              "controller cpu, see `toolring doctor`",
                              name);
-    return cli_tool_fail(call, status, "cannot start %s: %s", name,
-                         status > -4096 ? cli_errno_text(-status, room) : tr_error_message(status));
+    if (spec->spill_directory != NULL)
+        return cli_tool_fail(call, status,
+                             "cannot start " NAME ", or make its files in \"" NAME "\": %s", name,
+                             spec->spill_directory, why);
+    return cli_tool_fail(call, status, "cannot start " NAME ": %s", name, why);
 }
 
 /* Whether the reader, which would have to read the orders to the program, waits for its end. */

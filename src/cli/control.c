@@ -4,12 +4,13 @@
  * Threads: the control thread; cli_control_stop from any. Calls the book (interrupt, stop), the
  * engine (close) and the tally (status line).
  *
- * SIGINT, SIGTERM and SIGHUP are blocked in every thread and read from a signalfd, so that they are
- * obeyed in ordinary code. The first SIGINT interrupts all turns with foreground work; the
- * second, a SIGTERM, a SIGHUP or a broken output ends the run: intake stops and the manager is
- * closed without drain time, which cancels and kills what runs. Every accepted call still gets
- * its line. A further signal, when the manager is closed but the lines cannot be written because
- * nobody reads them, gives up.
+ * SIGINT, SIGTERM, SIGQUIT and SIGHUP are blocked in every thread and read from a signalfd, so that
+ * they are obeyed in ordinary code. The first SIGINT interrupts all turns with foreground work; the
+ * second, another of them or a broken output ends the run (SIGQUIT too: to die of a key would leave
+ * behind what the programs have started): intake stops and the manager is closed without drain
+ * time, which cancels and kills what runs. Every accepted call still gets its line. A further
+ * signal, when the manager is closed but the lines cannot be written because nobody reads them,
+ * gives up.
  *
  * Invariants:
  *  1. Only this thread calls tr_manager_close, once; at the ordinary end too.
@@ -52,10 +53,13 @@ int cli_control_open(struct cli_control *control)
     (void)sigemptyset(&signals); /* these cannot fail with signals that exist */
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGQUIT);
     /* Under nohup a hangup is ignored and stays so. */
     if (sigaction(SIGHUP, NULL, &former) == 0 && former.sa_handler != SIG_IGN)
         (void)sigaddset(&signals, SIGHUP);
-    if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
+    /* What cannot be written, to a closed pipe or to a file at its bound, is told by write. */
+    if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGXFSZ, &ignore, NULL) < 0 ||
+        sigprocmask(SIG_BLOCK, &signals, NULL) < 0)
         return -errno;
     control->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     control->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -133,8 +137,8 @@ static void obey_signals(struct cli_run *run)
             continue;
         }
         if (!run->output.quiet)
-            cli_output_say(&run->output, "%s: cancelling everything",
-                           information.ssi_signo == SIGTERM ? "SIGTERM" : "SIGHUP");
+            cli_output_say(&run->output, "SIG%s: cancelling everything",
+                           sigabbrev_np((int)information.ssi_signo));
         run->control.by_signal = true;
         end_run(run);
     }

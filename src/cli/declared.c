@@ -57,7 +57,8 @@ static bool read_argv(struct cli_declared *declared, const json_t *list,
         if (!cli_template_parse(&declared->argv[index], string, ret_fault))
             return false;
     }
-    return true;
+    return declared->argv[0].count > 0 ||
+           cli_fault_set(ret_fault, "\"argv\": the program's name is empty");
 }
 
 /* Gathers the names that the templates use. */
@@ -131,6 +132,8 @@ static bool fill(const struct cli_declared *declared, const json_t *input, struc
             return cli_fault_set(fault, "an argument must not contain a zero byte");
         cli_text_bytes(text, "", 1);
     }
+    if (text->data != NULL && text->data[0] == '\0')
+        return cli_fault_set(fault, "the program's name is empty");
     offsets[declared->argv_count] = text->size;
     if (!cli_template_fill(&declared->input, input, text, fault))
         return false;

@@ -2,8 +2,9 @@
  * doctor.c: the command `toolring doctor`: what this machine offers the engine, and what to do
  * about what is missing.
  *
- * Thread: main. Calls tr_machine_examine for the facts, and opens and closes a manager for the
- * truth: a machine on which that works can run the engine, whatever the facts look like.
+ * Thread: main. Calls tr_machine_examine for the facts, and runs a program through a manager for
+ * the truth: a machine on which that works can run the engine, whatever the facts look like; and
+ * a filter that refuses a system call which the facts do not try is found out.
  *
  * Each finding has a name, a verdict, a value in words and, unless it is ok, a remedy. Only
  * findings without which the engine cannot run are "fail".
@@ -34,6 +35,7 @@ enum {
     PIPE_PAGES_WISHED = 16384,
     RING_MAJOR_LEAST = 5,
     RING_MINOR_LEAST = 19,
+    PROGRAM_SECONDS_MAX = 10,
 };
 
 enum verdict {
@@ -111,6 +113,74 @@ static void examine_ring(struct report *report, const tr_machine *machine)
         "%s", machine->seccomp ? "a filter is in force" : "no filter");
 }
 
+/* Runs a program that goes on for a while: one that ends at once need not be waited for, and would
+ * not show whether that can be done. */
+static int run_nothing(tr_call *call, void *context)
+{
+    tr_process_spec spec = TR_PROCESS_SPEC_INIT;
+    tr_process_result result;
+    (void)context;
+    spec.shell = "sleep 0.05; exit 0";
+    int status = tr_process(call, &spec, &result);
+    if (status < 0)
+        return status;
+    status = result.exit_code == 0 ? 0 : TR_ETOOL;
+    tr_process_result_done(&result);
+    return status;
+}
+
+/* Runs a program and waits for its end. Returns 0 with what became of it, or a negative code. */
+static int try_program(tr_manager *manager, tr_outcome *ret_outcome, int *ret_code)
+{
+    tr_tool tool = TR_TOOL_INIT("nothing", run_nothing);
+    tr_session_id session = 0;
+    tr_turn_id turn = 0;
+    tr_tool_id id = 0;
+    tr_launched launched;
+    tr_batch *batch;
+    tool.flags = TR_TOOL_AWAITING;
+    int status = tr_tool_register(manager, &tool, &id);
+    if (status == 0)
+        status = tr_session_open(manager, NULL, &session);
+    if (status == 0)
+        status = tr_turn_open(manager, session, NULL, &turn);
+    if (status < 0)
+        return status;
+    tr_request request = TR_REQUEST_INIT(turn, id);
+    request.options.total_timeout_ns = PROGRAM_SECONDS_MAX * TR_SECOND;
+    status = tr_launch(manager, &request, &launched);
+    if (status < 0)
+        return status;
+    status = tr_turn_wait(manager, turn, NULL, TR_FOREVER, 1, &batch);
+    if (status != TR_WAIT_ITEMS)
+        return status < 0 ? status : TR_ESTATE;
+    *ret_outcome = batch->items[0].outcome;
+    *ret_code = batch->items[0].code;
+    tr_batch_release(batch);
+    return 0;
+}
+
+/* `status` is that of try_program. */
+static void report_engine(struct report *report, int status, tr_outcome outcome, int code)
+{
+    char room[128];
+    const char *why =
+        code > -4096 && code < 0 ? strerror_r(-code, room, sizeof(room)) : tr_error_message(code);
+    if (status < 0)
+        add(report, "engine", VERDICT_FAIL, tr_error_message(status), "takes no call: %s",
+            tr_error_name(status));
+    else if (outcome == TR_OUTCOME_COMPLETED)
+        add(report, "engine", VERDICT_OK, "", "starts, runs a program and stops");
+    else if (outcome == TR_OUTCOME_FAILED)
+        add(report, "engine", VERDICT_WARN, "no call of `shell` with a command will run",
+            "starts and stops; /bin/sh does not run: %s", why);
+    else
+        add(report, "engine", VERDICT_FAIL,
+            "a system call is refused that is needed later: let a seccomp profile allow "
+            "io_uring_enter too; `toolring run --inline` works without io_uring",
+            "starts, but loses a program that it runs (%s)", tr_outcome_name(outcome));
+}
+
 static void examine_engine(struct report *report)
 {
     char message[512] = "";
@@ -120,13 +190,16 @@ static void examine_engine(struct report *report)
     config.message_size = sizeof(message);
     int status = tr_manager_open(&config, &manager);
     if (status < 0) {
-        add(report, "engine", VERDICT_FAIL, message[0] != '\0' ? message : tr_error_message(status),
+        add(report, "engine", VERDICT_FAIL, cli_engine_failure(status, message),
             "does not start: %s", tr_error_name(status));
         return;
     }
-    (void)tr_manager_close(manager, 0); /* nothing was launched */
-    tr_manager_free(manager);
-    add(report, "engine", VERDICT_OK, "", "starts and stops");
+    tr_outcome outcome = TR_OUTCOME_NONE;
+    int code = 0;
+    status = try_program(manager, &outcome, &code);
+    report_engine(report, status, outcome, code);
+    if (tr_manager_close(manager, TR_SECOND) == 0)
+        tr_manager_free(manager); /* else a thread was left behind; the process ends anyway */
 }
 
 /* Limits of whole trees, which each process's own are a poor replacement for. */
@@ -275,7 +348,7 @@ int cli_doctor(int argument_count, char **arguments)
         return CLI_EXIT_USAGE;
     }
     if (help)
-        return fputs(cli_help_doctor, stdout) < 0 || fflush(stdout) != 0 ? CLI_EXIT_INCOMPLETE : 0;
+        return cli_show(cli_help_doctor) ? CLI_EXIT_OK : CLI_EXIT_INCOMPLETE;
     tr_machine machine;
     static struct report report; /* 20 KiB, filled once */
     int status = tr_machine_examine(&machine);

@@ -28,7 +28,9 @@
 #include "text.h"
 
 enum {
-    CALL_ID_ROOM = 32
+    CALL_ID_ROOM = 32,
+    REAL_DIGITS_LEAST = 15, /* what a double always has, … */
+    REAL_DIGITS_MOST = 17   /* … and what always suffices to tell it from others */
 };
 
 /* Reports a line that cannot be used. */
@@ -69,6 +71,22 @@ static bool refusal(int status, struct cli_fault *fault)
 static char *object_text(const json_t *object)
 {
     return object == NULL ? strdup("{}") : json_dumps(object, JSON_COMPACT);
+}
+
+/* As object_text, for what is given back: numbers that are no integers have the fewest digits with
+ * which all read back as the same, so 0.1 stays 0.1. */
+static char *metadata_text(const json_t *object)
+{
+    for (size_t digits = REAL_DIGITS_LEAST; digits < REAL_DIGITS_MOST; digits++) {
+        char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(digits));
+        json_t *back = text == NULL ? NULL : json_loads(text, JSON_ALLOW_NUL, NULL);
+        bool same = json_equal(object, back) == 1;
+        json_decref(back);
+        if (same)
+            return text;
+        free(text);
+    }
+    return object_text(object);
 }
 
 static bool launch(struct cli_run *run, struct cli_call *call, tr_request *request,
@@ -119,7 +137,7 @@ static bool do_call(struct cli_run *run, const struct cli_order *order, uint64_t
         return cli_fault_set(fault, "no tool is named \"%s\"", order->tool);
     (void)snprintf(own_id, sizeof(own_id), "line-%" PRIu64, line); /* the room suffices */
     char *input = object_text(order->input);
-    char *metadata = order->metadata == NULL ? NULL : object_text(order->metadata);
+    char *metadata = order->metadata == NULL ? NULL : metadata_text(order->metadata);
     bool good = input != NULL && (metadata != NULL || order->metadata == NULL);
     if (!good) {
         (void)cli_fault_set(fault, "out of memory");

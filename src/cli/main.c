@@ -19,11 +19,7 @@
 /* Writes a text to standard output. Returns the exit status. */
 static int show(const char *text)
 {
-    if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
-        cli_say("cannot write to standard output");
-        return CLI_EXIT_INCOMPLETE;
-    }
-    return CLI_EXIT_OK;
+    return cli_show(text) ? CLI_EXIT_OK : CLI_EXIT_INCOMPLETE;
 }
 
 /* A program may be started with its standard streams closed; the next descriptors opened would then

@@ -14,6 +14,7 @@
  */
 #include "order.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,6 +29,8 @@ enum {
     OUTPUT_BYTES_MOST = 1024 * 1024,
     PROGRAM_WAIT_MS = 10000
 };
+
+#define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
 bool cli_fault_set(struct cli_fault *fault, const char *format, ...)
 {
@@ -348,6 +351,17 @@ bool cli_order_read(const char *line, size_t size, struct cli_order *ret_order,
     json_error_t error;
     *ret_order = (struct cli_order){.options = TR_OPTIONS_INIT};
     *ret_fault = (struct cli_fault){0};
+    /* The parser takes the one for the end of the line, and cannot show the other. */
+    const char *zero = memchr(line, '\0', size);
+    if (zero != NULL) {
+        ret_fault->column = zero - line < INT_MAX ? (int)(zero - line) + 1 : INT_MAX;
+        return cli_fault_set(ret_fault, "not valid JSON: a zero byte");
+    }
+    if (size >= strlen(BYTE_ORDER_MARK) &&
+        memcmp(line, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0) {
+        ret_fault->column = 1;
+        return cli_fault_set(ret_fault, "begins with a byte order mark; write UTF-8 without one");
+    }
     ret_order->root =
         json_loadb(line, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (ret_order->root == NULL) {

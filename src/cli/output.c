@@ -94,17 +94,40 @@ int cli_output_error(struct cli_output *output)
     return error;
 }
 
-/* Writes prefix, message and newline to standard error, in one call. */
+void cli_mask_controls(char *text)
+{
+    unsigned char *bytes = (unsigned char *)text;
+    for (; *bytes != '\0'; bytes++) {
+        if (*bytes < 0x20 || *bytes == 0x7f) {
+            *bytes = '?';
+        } else if (bytes[0] == 0xc2 && bytes[1] >= 0x80 && bytes[1] <= 0x9f) {
+            *bytes++ = '?'; /* U+0080 to U+009F: a terminal may take them for escapes too */
+            *bytes = '?';
+        }
+    }
+}
+
+/* Writes prefix, message and newline to standard error, in one call. What is said may quote the
+ * input: whatever that holds, it stays one line and moves nothing on a terminal. */
 static void say(const char *prefix, const char *format, va_list arguments)
 {
     char line[SAY_BYTES_MAX];
     size_t size = (size_t)snprintf(line, sizeof(line), "%s", prefix); /* far shorter */
     int added = vsnprintf(line + size, sizeof(line) - size - 1, format, arguments);
+    cli_mask_controls(line + size);
     size += added < 0 ? 0 : (size_t)added;
     if (size > sizeof(line) - 2)
         size = sizeof(line) - 2;
     line[size++] = '\n';
     (void)write_all(STDERR_FILENO, line, size); /* there is nobody else to tell */
+}
+
+bool cli_show(const char *text)
+{
+    bool shown = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
+    if (!shown)
+        cli_say("cannot write to standard output");
+    return shown;
 }
 
 void cli_output_say(const struct cli_output *output, const char *format, ...)

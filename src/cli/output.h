@@ -42,7 +42,13 @@ void cli_output_say(const struct cli_output *output, const char *format, ...)
 /** Replaces the status line; an empty text clears it. */
 void cli_output_status(const struct cli_output *output, const char *text);
 
-/** Writes text to standard error as it is; for a command that has no streams open. */
+/** As cli_output_say; for a command that has no streams open. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/** Writes a text to standard output. Returns false after having said that it could not. */
+bool cli_show(const char *text);
+
+/** Replaces control characters, which could forge a line or move things on a terminal, by "?". */
+void cli_mask_controls(char *text);
 
 #endif

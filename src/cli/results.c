@@ -11,11 +11,15 @@
  *     again only when the line of its former call is out.
  *  2. A tool's output is copied as it is: it is one JSON object, which the tool guarantees.
  *  3. If memory for a line is missing the line is written without its output, and says so.
+ *  4. The writer has memory before the first line is read: an allocator may serve each thread from
+ *     a region of its own, and could refuse the first one that this thread asks for although the
+ *     others still work. Calls would then be accepted whose lines nobody can write.
  *
  * Lines gather in a text up to LINES_BYTES_MAX and are then written in one call: at 10^6 small
  * calls that is some 200 lines per write, and a lone line is still written at once, since a batch
  * ends with a write.
  */
+#include <poll.h>
 #include <string.h>
 
 #include "run.h"
@@ -24,7 +28,8 @@
 enum {
     LINES_BYTES_MAX = 64 * 1024,
     LINES_KEPT_MAX = 1024 * 1024,
-    BATCH_MAX = 256
+    BATCH_MAX = 256,
+    MEMORY_PAUSE_MS = 20
 };
 
 static const char *channel_word(tr_channel channel)
@@ -120,40 +125,67 @@ static void add_item(struct cli_run *run, struct cli_text *text, const tr_item *
     }
 }
 
-void cli_results_deliver(struct cli_run *run, tr_batch *batch)
+/* Delivers a batch by way of `text`, which is empty and is left empty. */
+static void deliver(struct cli_run *run, struct cli_text *text, tr_batch *batch)
 {
-    struct cli_text text = {0};
     for (size_t index = 0; index < batch->count; index++) {
         if (batch->items[index].type != TR_ITEM_RESOLUTION)
             continue;
-        add_item(run, &text, &batch->items[index]);
-        if (text.size >= LINES_BYTES_MAX)
-            flush(run, &text);
+        add_item(run, text, &batch->items[index]);
+        if (text->size >= LINES_BYTES_MAX)
+            flush(run, text);
     }
-    flush(run, &text);
-    cli_text_done(&text);
+    flush(run, text);
     cli_tally_settle(&run->tally, batch->items, batch->count);
     cli_book_settle(&run->book, batch->items, batch->count);
     tr_batch_release(batch);
 }
 
+void cli_results_deliver(struct cli_run *run, tr_batch *batch)
+{
+    struct cli_text text = {0};
+    deliver(run, &text, batch);
+    cli_text_done(&text);
+}
+
+/* Nothing was taken for want of memory. What others release is not told to anybody, so this looks
+ * again after a pause. Returns the number of items to ask for then. */
+static size_t await_memory(struct cli_run *run, bool *said)
+{
+    if (!*said)
+        cli_output_say(&run->output, "out of memory: results wait until there is some; SIGTERM "
+                                     "twice gives them up");
+    *said = true;
+    (void)poll(NULL, 0, MEMORY_PAUSE_MS); /* only sleeps */
+    return 1;
+}
+
 void *cli_results_thread(void *context)
 {
     struct cli_run *run = context;
+    struct cli_text text = {0};
+    size_t items_max = BATCH_MAX;
+    bool said = false;
+    run->writer_able = cli_text_reserve(&text, 2 * (size_t)LINES_BYTES_MAX);
+    (void)sem_post(&run->writer_ready); /* cannot overflow: posted once */
     for (;;) {
         tr_batch *batch = NULL;
-        int count = tr_queue_drain(run->queue, TR_FOREVER, BATCH_MAX, &batch);
+        int count = tr_queue_drain(run->queue, TR_FOREVER, items_max, &batch);
         if (count == TR_ECLOSED)
             break;
-        if (count == TR_ENOMEM)
-            continue; /* nothing was taken; memory comes back as others release theirs */
+        if (count == TR_ENOMEM) {
+            items_max = await_memory(run, &said);
+            continue;
+        }
         if (count < 0) {
             cli_output_say(&run->output, "cannot take results: %s", tr_error_message(count));
             cli_control_stop(&run->control);
             break;
         }
+        items_max = BATCH_MAX;
         if (batch != NULL)
-            cli_results_deliver(run, batch);
+            deliver(run, &text, batch);
     }
+    cli_text_done(&text);
     return NULL;
 }

@@ -58,6 +58,15 @@ static uint32_t processes_max(uint32_t asked)
                : (uint32_t)((limit.rlim_cur - DESCRIPTORS_OWN) / each);
 }
 
+const char *cli_engine_failure(int status, const char *message)
+{
+    if (message[0] != '\0')
+        return message;
+    if (status == TR_EAGAIN)
+        return "no thread could be made; processes (ulimit -u) or memory (ulimit -v) are scarce";
+    return tr_error_message(status);
+}
+
 static int open_manager(struct cli_run *run)
 {
     char message[MESSAGE_ROOM] = "";
@@ -79,8 +88,8 @@ static int open_manager(struct cli_run *run)
     config.message_size = sizeof(message);
     int status = tr_manager_open(&config, &run->manager);
     if (status < 0) {
-        cli_say("cannot start the engine: %s (%s)",
-                message[0] != '\0' ? message : tr_error_message(status), tr_error_name(status));
+        cli_say("cannot start the engine: %s (%s)", cli_engine_failure(status, message),
+                tr_error_name(status));
         cli_say("`toolring doctor` examines this machine");
     }
     return status;
@@ -107,10 +116,21 @@ static int open_parts(struct cli_run *run)
     return CLI_EXIT_ENGINE;
 }
 
+static int start_writer(struct cli_run *run)
+{
+    (void)sem_init(&run->writer_ready, 0, 0); /* cannot fail with these arguments */
+    int status = -pthread_create(&run->writer, NULL, cli_results_thread, run);
+    if (status < 0)
+        return status;
+    while (sem_wait(&run->writer_ready) < 0)
+        continue; /* EINTR */
+    return run->writer_able ? 0 : -ENOMEM;
+}
+
 /* Starts the threads. If one cannot be started the process must end: the others are running. */
 static int start_threads(struct cli_run *run)
 {
-    int status = -pthread_create(&run->writer, NULL, cli_results_thread, run);
+    int status = start_writer(run);
     if (status == 0 && run->event_reader != NULL)
         status = -pthread_create(&run->events, NULL, cli_events_thread, run);
     if (status == 0)
@@ -118,6 +138,7 @@ static int start_threads(struct cli_run *run)
     if (status == 0)
         return 0;
     cli_say("cannot start a thread: %s", strerror(-status));
+    cli_say("`toolring doctor` examines this machine");
     return CLI_EXIT_ENGINE;
 }
 
@@ -164,6 +185,7 @@ static int run_engine(struct cli_run *run, int fd)
         cli_say("a tool has not returned; its thread was left behind");
         _exit(status == CLI_EXIT_OK ? CLI_EXIT_INCOMPLETE : status);
     }
+    (void)sem_destroy(&run->writer_ready); /* nobody waits for it any more */
     cli_book_done(&run->book);
     tr_reader_close(run->event_reader);
     tr_manager_free(run->manager);

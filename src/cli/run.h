@@ -10,6 +10,7 @@
 #define CLI_RUN_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <toolring.h>
 
 #include "book.h"
@@ -46,7 +47,7 @@ struct cli_arguments {
 /** Signals and the end. */
 struct cli_control {
     pthread_t thread;
-    int signal_fd;    /**< SIGINT, SIGTERM, SIGHUP */
+    int signal_fd;    /**< SIGINT, SIGTERM, SIGQUIT, SIGHUP */
     int stop_fd;      /**< eventfd: end the run */
     int quit_fd;      /**< eventfd: the reader shall read no more */
     int done_fd;      /**< eventfd: everything is written, the thread shall end */
@@ -68,10 +69,15 @@ struct cli_run {
     struct cli_tally tally;
     struct cli_control control;
     pthread_t writer, events;
+    sem_t writer_ready; /**< posted by the writer, once */
+    bool writer_able;   /**< it has memory; written before that post */
 };
 
 /** The command: takes its arguments, returns the exit status. */
 int cli_run(int argument_count, char **arguments);
+
+/** Why the engine did not start: what it said itself, or what the code means then. */
+const char *cli_engine_failure(int status, const char *message);
 
 /** Reads the command's arguments. Returns 0, or the exit status after having said what is wrong. */
 int cli_arguments_read(int argument_count, char **arguments, struct cli_arguments *ret_arguments);

@@ -110,6 +110,7 @@ static void count_run(struct cli_tally *tally, const tr_item *item)
     memmove(slow + 1, slow, (CLI_SLOWEST - 1 - place) * sizeof(*slow));
     slow->run_ns = run_ns;
     copy_cut(slow->call_id, sizeof(slow->call_id), item->call_id.data, item->call_id.size);
+    cli_mask_controls(slow->call_id);
     copy_cut(slow->tool, sizeof(slow->tool), item->tool_name, strlen(item->tool_name));
 }
 

@@ -9,6 +9,7 @@
 #include "tools.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -78,18 +79,36 @@ static bool read_entry(struct cli_tools *tools, const char *path, json_t *list, 
     return true;
 }
 
-static bool read_file(struct cli_tools *tools, const char *path)
+/* The JSON of a file; NULL after having said what is wrong. */
+static json_t *load_json(const char *path)
 {
     json_error_t error;
-    json_t *list = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (list == NULL) {
-        if (error.line > 0)
-            cli_say("%s: line %d, column %d: not valid JSON: %s", path, error.line, error.column,
-                    error.text);
-        else
-            cli_say("cannot read the tools: %s", error.text);
-        return false;
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        cli_say("cannot read the tools: cannot open %s: %s", path, strerror(errno));
+        return NULL;
     }
+    errno = 0;
+    json_t *list = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    int number = ferror(file) != 0 ? errno : 0;
+    (void)fclose(file); /* read only: nothing can be lost */
+    if (number != 0)
+        cli_say("cannot read the tools: %s: %s", path, strerror(number));
+    else if (list == NULL)
+        cli_say("%s: line %d, column %d: not valid JSON: %s", path, error.line, error.column,
+                error.text);
+    if (number != 0 && list != NULL) {
+        json_decref(list);
+        list = NULL;
+    }
+    return list;
+}
+
+static bool read_file(struct cli_tools *tools, const char *path)
+{
+    json_t *list = load_json(path);
+    if (list == NULL)
+        return false;
     bool good = json_is_array(list) && json_array_size(list) <= DECLARED_MAX;
     if (!good)
         cli_say("%s: must be a list of at most %d tools", path, DECLARED_MAX);

@@ -30,6 +30,22 @@ help_texts() {
     shows doctor --help
 }
 
+# A text that cannot be written is a failure with words.
+help_to_a_full_disk() {
+    if [ ! -w /dev/full ]; then
+        skip "there is no /dev/full here"
+        return
+    fi
+    local arguments
+    for arguments in --help --version "run --help" "doctor --help" doctor; do
+        # shellcheck disable=SC2086 # two words on purpose
+        "$TOOLRING" $arguments >/dev/full 2>"$work/err"
+        status=$?
+        expect "exit status $status of $arguments" is "$status" 1
+        expect "message of $arguments" said "cannot write to standard output"
+    done
+}
+
 version() {
     shows --version
     expect "form" grep -qE '^toolring [0-9]+\.[0-9]+\.[0-9]+$' "$work/out"
@@ -127,6 +143,7 @@ status_line() {
 }
 
 try help_texts help_texts
+try help_to_a_full_disk help_to_a_full_disk
 try version version
 try doctor_table doctor_table
 try doctor_json doctor_json

@@ -50,6 +50,10 @@ END
 metadata() {
     run <<<'{"call_id":"m","tool":"echo","input":{"text":"x"},"metadata":{"a":[1,{"b":null}]}}'
     expect "metadata lost" has m '"metadata":{"a":[1,{"b":null}]}'
+    run <<<'{"call_id":"n","tool":"echo","input":{"text":"x"},"metadata":{"z":0.1,"a":"\u0000","b":-1.5}}'
+    expect "numbers" has n '"metadata":{"z":0.1,"a":"\u0000","b":-1.5}'
+    run <<<'{"call_id":"n","tool":"echo","input":{"text":"x"},"metadata":{"z":0.30000000000000004}}'
+    expect "digits" has n '"metadata":{"z":0.30000000000000004}'
 }
 
 times() {

@@ -24,6 +24,28 @@ malformed() {
     fault $'{"tool":"\xff\xfe"}' 'not valid JSON'
 }
 
+# A parser would take the one for the end of the line, and nobody could see the other.
+zero_byte_and_mark() {
+    printf '{"tool":"echo",\0}\n\xef\xbb\xbf{"tool":"echo","input":{"text":"x"}}\n{"call_id":"next","tool":"echo","input":{"text":"x"}}\n' >"$work/calls"
+    run "$work/calls"
+    expect "exit status $status" is "$status" 2
+    expect "zero byte" wrote '{"type":"error","line":1,"column":16,"message":"not valid JSON: a zero byte"}'
+    expect "mark" wrote '{"type":"error","line":2,"column":1,"message":"begins with a byte order mark'
+    expect "the next line did not run" has next '"outcome":"completed"'
+}
+
+# Words of the input neither begin a line of standard error nor reach the terminal as orders to it.
+no_forged_lines() {
+    printf '%s\n' '{"op":"a\n\u001b[31m\u007f\u009b1mb"}' \
+        '{"call_id":"c\n\u001b[0m","tool":"echo","input":{"text":"x"}}' >"$work/calls"
+    run "$work/calls"
+    expect "exit status $status" is "$status" 2
+    expect "message" said 'toolring: line 1: unknown op "a??[31m???1mb"'
+    expect "slowest" said 'c??[0m (echo)'
+    expect "controls" not grep -qP '[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f]' "$work/err"
+    expect "the id itself" wrote '"call_id":"c\n\u001b[0m",'
+}
+
 unknown() {
     fault '{"tool":"nope"}' 'no tool is named \"nope\"'
     fault '{"op":"dance"}' 'unknown op \"dance\"'
@@ -165,7 +187,36 @@ engine_cannot_start() {
     expect "output" is "$(wc -c <"$work/out")" 0
 }
 
+# Where address space is scarce the engine does not start, or calls fail; but each that was accepted
+# gets its line, and the program ends.
+scarce_memory() {
+    if [ "${TOOLRING_TEST_MODE:-test}" != test ]; then
+        skip "sanitizers need more address space"
+        return
+    fi
+    local kilobytes
+    for kilobytes in 200000 300000 350000 400000 450000 500000 550000 600000; do
+        for _ in $(seq 1 20); do
+            echo '{"tool":"shell","input":{"command":"echo x"}}'
+        done >"$work/calls"
+        (
+            ulimit -v "$kilobytes"
+            exec timeout -s KILL 60 "$TOOLRING" run --quiet "$work/calls" >"$work/out" 2>"$work/err"
+        )
+        status=$?
+        if [ "$status" -eq 3 ]; then
+            expect "output with $kilobytes" is "$(wc -c <"$work/out")" 0
+            expect "reason with $kilobytes" grep -qE 'out of memory|no thread could be made|Cannot allocate' "$work/err"
+        else
+            expect "exit status $status with $kilobytes" test "$status" -le 1
+            expect "results with $kilobytes" results_are 20
+        fi
+    done
+}
+
 try malformed malformed
+try zero_byte_and_mark zero_byte_and_mark
+try no_forged_lines no_forged_lines
 try unknown unknown
 try wrong_type wrong_type
 try too_long too_long
@@ -177,5 +228,6 @@ try missing_file missing_file
 try a_directory a_directory
 try closed_streams closed_streams
 try engine_cannot_start engine_cannot_start
+try scarce_memory scarce_memory
 try wrong_usage wrong_usage
 done_testing

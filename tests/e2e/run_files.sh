@@ -39,6 +39,19 @@ replaces_at_one_stroke() {
     expect "content" is "$(cat "$work/cwd/target")" new
     expect "mode" is "$(stat -c %a "$work/cwd/target")" 640
     expect "the link was replaced" test -L "$work/cwd/link"
+    ln -s folder/ahead "$work/cwd/to-nothing"
+    ln -s to-nothing "$work/cwd/twice"
+    ln -s round "$work/cwd/round"
+    mkdir "$work/cwd/folder"
+    run <<'END'
+{"call_id":"nothing","tool":"write_file","input":{"path":"twice","content":"new"}}
+{"call_id":"round","tool":"write_file","input":{"path":"round","content":"new"}}
+END
+    expect "a link to nothing" has nothing '"outcome":"completed"'
+    expect "the link to nothing was replaced" test -L "$work/cwd/to-nothing"
+    expect "not where the links lead" is "$(cat "$work/cwd/folder/ahead")" new
+    expect "a link to itself" has round 'cannot write round: Too many levels of symbolic links'
+    expect "the link to itself was replaced" test -L "$work/cwd/round"
     expect "the old file was written into" is "$(cat "$work/cwd/other-name")" old
 }
 
@@ -89,7 +102,7 @@ END
     expect "read a pipe" has rp '"outcome":"failed"' 'is no regular file'
     expect "read a directory" has rd '"outcome":"failed"' 'is no regular file'
     expect "write a pipe" has wp '"outcome":"failed"' 'is no regular file'
-    expect "append to a pipe" has wa '"outcome":"failed"'
+    expect "append to a pipe" has wa '"outcome":"failed"' 'is no regular file'
     expect "write a directory" has wd '"outcome":"failed"' 'Is a directory'
     expect "read nothing" has rn '"outcome":"failed"' '"code":"TR_ENOENT"' 'No such file'
     expect "write nowhere" has wn '"outcome":"failed"' 'No such file'

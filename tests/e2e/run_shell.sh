@@ -92,11 +92,29 @@ END
     expect "not executable" has denied '"outcome":"failed"' 'Permission denied'
 }
 
+# However long a name is, why it did not start is said.
+reason_after_a_long_name() {
+    local long
+    long=$(printf 'x%.0s' $(seq 1 2000))
+    run <<END
+{"call_id":"program","tool":"shell","input":{"argv":["/$long"]}}
+{"call_id":"folder","tool":"shell","input":{"argv":["true"],"cwd":"/$long","spill":{"directory":"/tmp"}}}
+{"call_id":"spill","tool":"shell","input":{"argv":["true"],"spill":{"directory":"/$long"}}}
+{"call_id":"files","tool":"shell","input":{"argv":["/no/such/program"],"spill":{"directory":"."}}}
+END
+    expect "exit status $status" is "$status" 1
+    expect "program" has program 'x: File name too long"'
+    expect "folder" has folder ': no directory \"/xxx' 'x\""'
+    expect "spill" has spill ': no directory \"/xxx' 'x\" to spill to"'
+    expect "files" has files 'cannot start /no/such/program, or make its files in \"' ': No such file or directory"'
+}
+
 bad_input() {
     run <<'END'
 {"call_id":"none","tool":"shell"}
 {"call_id":"both","tool":"shell","input":{"command":"true","argv":["true"]}}
 {"call_id":"empty","tool":"shell","input":{"argv":[]}}
+{"call_id":"no-name","tool":"shell","input":{"argv":["","x"]}}
 {"call_id":"number","tool":"shell","input":{"argv":["echo",1]}}
 {"call_id":"zero","tool":"shell","input":{"command":"echo a\u0000b"}}
 {"call_id":"unknown","tool":"shell","input":{"command":"true","shell":"zsh"}}
@@ -106,6 +124,7 @@ END
     expect "none" has none '"outcome":"failed"' 'one of \"command\" and \"argv\"'
     expect "both" has both '"outcome":"failed"' 'one of \"command\" and \"argv\"'
     expect "empty" has empty '"outcome":"failed"' 'at least one string'
+    expect "no name" has no-name '"outcome":"failed"' '\"argv\": the program'"'"'s name is empty'
     expect "number" has number '"outcome":"failed"' 'must hold strings'
     expect "zero" has zero '"outcome":"failed"' 'zero byte'
     expect "unknown" has unknown '"outcome":"failed"' 'unknown member \"shell\"'
@@ -184,6 +203,7 @@ try place place
 try environment environment
 try signals_are_default signals_are_default
 try failures failures_of_commands
+try reason_after_a_long_name reason_after_a_long_name
 try bad_input bad_input
 try binary_output binary_output
 try long_output long_output

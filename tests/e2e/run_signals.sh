@@ -92,6 +92,18 @@ terminate_inline() {
     sitter_is_gone sitter
 }
 
+# The key that ends a program at once would leave behind what its programs have started.
+quit() {
+    start
+    send_sitter sitter foreground
+    kill -QUIT "$child"
+    finish
+    expect "exit status $status" is "$status" 1
+    expect "result" has sitter '"outcome":"cancelled"'
+    expect "notice" said "SIGQUIT: cancelling everything"
+    sitter_is_gone sitter
+}
+
 hangup() {
     start
     send_sitter sitter foreground
@@ -134,6 +146,24 @@ output_full() {
     expect "message" said "cannot write results: No space left on device"
 }
 
+# A file at the bound of its size is told like a full disk, not by the death of the program.
+output_at_its_bound() {
+    local n
+    for n in $(seq 1 50); do
+        printf '{"tool":"echo","input":{"text":"x"}}\n{"op":"idle"}\n'
+    done >"$work/calls"
+    (
+        ulimit -f 2
+        exec "$TOOLRING" run "$work/calls" >"$work/out" 2> >(cat >"$work/err")
+    )
+    status=$?
+    expect "exit status $status" is "$status" 1
+    expect "message" await said "cannot write results: File too large"
+    # What it starts has the signal as it is by default.
+    run <<<'{"call_id":"c","tool":"shell","input":{"command":"ulimit -f 0; echo x >file"}}'
+    expect "the signal is ignored in programs" has c '"signal":25'
+}
+
 # Nobody reads the results and nobody closes them: a signal after the end gives them up.
 output_stuck() {
     local first
@@ -170,8 +200,10 @@ try second_interrupt second_interrupt
 try terminate terminate
 try terminate_while_waiting terminate_while_waiting
 try terminate_inline terminate_inline
+try quit quit
 try hangup hangup
 try output_closed output_closed
 try output_full output_full
+try output_at_its_bound output_at_its_bound
 try output_stuck output_stuck
 done_testing

@@ -78,6 +78,7 @@ bad_files() {
     refused '[{"name":"a b","argv":["x"]}]' 'letters, digits'
     refused '[{"name":"a"}]' 'tool 1 ("a"): "argv" must be'
     refused '[{"name":"a","argv":[]}]' '"argv" must be'
+    refused '[{"name":"a","argv":["","x"]}]' 'tool 1 ("a"): "argv": the program'"'"'s name is empty'
     refused '[{"name":"a","argv":["{"]}]' 'a placeholder is {name}'
     refused '[{"name":"a","argv":["{1x}"]}]' 'a placeholder is {name}'
     refused '[{"name":"a","argv":["x}y"]}]' 'a placeholder is {name}'
@@ -90,7 +91,10 @@ bad_files() {
     rm "$work/tools.json"
     run --tools "$work/tools.json" </dev/null
     expect "exit status $status for a missing file" is "$status" 2
-    expect "message for a missing file" said "tools.json"
+    expect "message for a missing file" said "tools.json: No such file or directory"
+    run --tools "$work/cwd" </dev/null
+    expect "exit status $status for a folder" is "$status" 2
+    expect "message for a folder" said "cannot read the tools: $work/cwd: Is a directory"
 }
 
 many_tools() {
