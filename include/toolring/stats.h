@@ -51,8 +51,9 @@ typedef struct tr_stats {
     tr_tree_mode tree_mode;   /**< how process trees are held (daemons: by their group) */
     uint32_t trees_kept;      /**< now: left to sessions and the manager, and not seen to be over */
     uint64_t swept;           /**< processes that a program's end found alive, and killed */
-    bool outlive_host;        /**< clone is refused here: a killed host does not take the programs
-                                   it runs with it */
+    bool outlive_host;        /**< a killed host does not take the programs it runs with it:
+                                   clone is refused here, or the manager is inline, without a
+                                   thread that they could die with */
 } tr_stats;
 
 /**

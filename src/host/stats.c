@@ -92,7 +92,7 @@ int tr_manager_stats(tr_manager *manager, tr_stats *ret_stats)
     stats.tree_mode = tr__trees_mode(manager->engine.trees);
     stats.trees_kept = tr__trees_kept(manager->engine.trees);
     stats.swept = tr__trees_swept(manager->engine.trees);
-    stats.outlive_host = !tr__spawner_dies_with_host();
+    stats.outlive_host = !manager->threaded || !tr__spawner_dies_with_host();
     *ret_stats = stats;
     return 0;
 }

@@ -77,7 +77,7 @@ CASE(doctor, says_that_io_uring_is_refused)
     CHECK_EQ_INT(run_refused(SYS_io_uring_setup, "run", "--inline", output), 0);
 }
 
-/* The ring can be made, but not used: no fact shows that, only a program that is waited for. */
+/* The ring can be made, but not used: no fact shows that. */
 CASE(doctor, says_that_a_ring_which_was_made_does_not_work)
 {
     char output[OUTPUT_ROOM];
@@ -85,8 +85,9 @@ CASE(doctor, says_that_a_ring_which_was_made_does_not_work)
         SKIP("TOOLRING does not name the program");
     }
     CHECK_EQ_INT(run_refused(SYS_io_uring_enter, "doctor", NULL, output), 1);
-    check_says(output,
-               "fail  engine             starts, but loses a program that it runs (lost)\n");
-    check_says(output, "io_uring_enter");
+    check_says(output, "fail  engine             does not start: TR_ERING\n");
+    check_says(output, "io_uring_enter: Operation not permitted");
     check_says(output, "The engine cannot run here");
+    CHECK_EQ_INT(run_refused(SYS_io_uring_enter, "run", NULL, output), 3);
+    check_says(output, "toolring: cannot start the engine: io_uring_enter: ");
 }

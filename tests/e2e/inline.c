@@ -247,6 +247,7 @@ INLINE(inline_manager, has_no_threads_and_no_descriptors)
     CHECK_EQ_INT(rig_threads(), rig->threads);
     CHECK_EQ_INT(rig_descriptors(), descriptors);
     CHECK_EQ_U64(rig_stats(rig).workers, 0);
+    CHECK(rig_stats(rig).outlive_host); /* there is no thread that its programs could die with */
 }
 
 static int run_sleep(tr_call *call, void *context)

@@ -120,11 +120,11 @@ CASE(ring_open, open_reports_missing_descriptors)
     }
 }
 
-static void check_refused(int error)
+static void check_refused(long call, int error)
 {
     char message[TR__PROBE_MESSAGE_BYTES] = "";
     struct tr__ring_config config = {.message = message, .message_size = sizeof message};
-    static const struct refusal refusal = {SYS_io_uring_setup, REFUSE_ANY, 0, false};
+    const struct refusal refusal = {call, REFUSE_ANY, 0, false};
     unsigned before = open_descriptors();
 
     CHECK(refuse_calls(&refusal, 1, error));
@@ -137,10 +137,16 @@ static void check_refused(int error)
 
 CASE(ring_open, says_why_a_filter_refuses)
 {
-    check_refused(EPERM);
+    check_refused(SYS_io_uring_setup, EPERM);
 }
 
 CASE(ring_open, says_why_a_kernel_refuses)
 {
-    check_refused(ENOSYS);
+    check_refused(SYS_io_uring_setup, ENOSYS);
+}
+
+/* It can be made, and not be used. */
+CASE(ring_open, says_that_a_filter_refuses_its_use)
+{
+    check_refused(SYS_io_uring_enter, EPERM);
 }
