@@ -157,7 +157,7 @@ int main()
     model::breaks<crowd>({"tr__mpsc_push_chain", rl::mo_release, rl::mo_relaxed}, schedules);
     model::breaks<crowd>({"tr__mpsc_pop", rl::mo_acquire, rl::mo_relaxed}, schedules);
     model::breaks<crowd>({"tr__mpsc_is_empty", rl::mo_seq_cst, rl::mo_relaxed}, schedules);
-    model::breaks<crowd>({"tr__token_try_take", rl::mo_acquire, rl::mo_relaxed}, schedules);
+    model::breaks<crowd>({"tr__token_try_mark", rl::mo_acquire, rl::mo_relaxed}, schedules);
     model::breaks<crowd>({"tr__token_give", rl::mo_release, rl::mo_relaxed}, schedules);
     return model::finish();
 }

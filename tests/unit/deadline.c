@@ -61,6 +61,6 @@ THREADED(deadline, a_total_timeout_does_not)
     rig_check(batch, started.id, TR_OUTCOME_TIMED_OUT);
     tr_batch_release(batch);
     gate_open(&gate);
-    rig_wait_idle(rig);
+    WAIT_UNTIL(rig_stats(rig).abandoned == 0, RIG_PATIENCE_SECONDS); /* it has left the gate */
     gate_done(&gate);
 }
