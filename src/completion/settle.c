@@ -249,8 +249,8 @@ static void free_inputs(struct tr__completion *completion, struct tr__task *task
     tr__store_relaxed(&task->flags, (uint8_t)0); /* published by the recycling */
 }
 
-/* The canceller's reason, if the task had ended before it was left, and the function's hooks:
- * nobody else is here any more. */
+/* The function's hooks, and the canceller's reason if no ender took it: nobody else is here any
+ * more. */
 static void free_cold(struct tr__completion *completion, struct tr__task *task)
 {
     uint64_t word = tr__task_word(task);
@@ -261,7 +261,8 @@ static void free_cold(struct tr__completion *completion, struct tr__task *task)
     }
     if ((word & TR__TASK_COOPERATIVE) != 0) {
         /* acquire: pairs with engine/cancel. */
-        tr__memory_give(tr__exchange_acquire(&cold->stop_reason, (void *)NULL));
+        void *reason = tr__exchange_acquire(&cold->stop_reason, (void *)NULL);
+        tr__memory_give(reason == TR__NO_REASON ? NULL : reason);
     }
 }
 

@@ -37,8 +37,11 @@ struct tr__cold {
     struct tr__attachment *attachment; /* the function, under the lane's lock, when ATTACHED */
     tr__atomic_ptr hooks; /* completion/hooks, or NULL; the function, until the last hold goes */
     tr__atomic_ptr
-        stop_reason; /* why a cooperative task was asked to stop; canceller, then ender */
+        stop_reason; /* why it was asked to stop, or TR__NO_REASON; canceller, then ender */
 };
+
+/* What a canceller without a reason leaves: no memory has this address. */
+#define TR__NO_REASON ((void *)(uintptr_t)1)
 
 struct tr__lane {
     TR__CACHE_ALIGNED pthread_mutex_t lock;

@@ -325,8 +325,7 @@ int tr__call_finish_late(tr_manager *manager, tr_task_id id, int status, const v
     task->result_size = ref.size;
     char *reason = NULL;
     if ((step.word & TR__TASK_CANCEL) != 0) { /* it ends as what it was asked to stop for */
-        /* acquire: pairs with cancel.c; what comes later is freed with the slot. */
-        reason = (char *)tr__exchange_acquire(&cold_of(engine, task)->stop_reason, (void *)NULL);
+        reason = tr__cancel_reason(engine, task, step);
         status = (step.word & TR__TASK_TIMEOUT) != 0 ? TR_ETIMEDOUT : TR_ECANCELED;
     }
     tr__engine_settle(engine, tr__engine_tally(engine, NULL), task, step, tr__clock_now(), status,

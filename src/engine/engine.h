@@ -119,6 +119,9 @@ int tr__cancel_foreground(struct tr__engine *engine, struct tr__task *task, tr_t
                           const char *reason);
 /* cancel.c. Ends a task whose time in the queue is over, unless it has started. */
 void tr__cancel_queued(struct tr__engine *engine, struct tr__task *task, tr_task_id id);
+/* cancel.c. Who has ended a task by `step`: the reason that its canceller gave, memory for the
+ * caller to give back; NULL: none. */
+char *tr__cancel_reason(struct tr__engine *engine, struct tr__task *task, struct tr__step step);
 /* cancel.c. Ends a task that was asked to stop and does not. */
 void tr__cancel_abandon(struct tr__engine *engine, struct tr__task *task, tr_task_id id);
 

@@ -124,9 +124,7 @@ static int code_of(struct tr_call *call, struct tr__step step, char **ret_reason
     if ((step.word & TR__TASK_CANCEL) == 0) {
         return call->status;
     }
-    struct tr__cold *cold = tr__registry_cold(&call->engine->completion->registry, call->task);
-    /* acquire: pairs with cancel.c; what comes later is freed with the slot. */
-    *ret_reason = (char *)tr__exchange_acquire(&cold->stop_reason, (void *)NULL);
+    *ret_reason = tr__cancel_reason(call->engine, call->task, step);
     return (step.word & TR__TASK_TIMEOUT) != 0 ? TR_ETIMEDOUT : TR_ECANCELED;
 }
 
