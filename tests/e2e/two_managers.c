@@ -137,7 +137,7 @@ CASE_TIMEOUT(two_managers, closing_one_leaves_the_other, RIG_TIMEOUT_SECONDS)
     tr_task_id task =
         rig_launch_text(&sides[1].rig, sides[1].rig.echo, "kept", TR_ROUTE_FOREGROUND);
     tr_batch *batch = rig_turn_take(&sides[1].rig, sides[1].rig.turn);
-    CHECK_EQ_INT(tr_manager_close(sides[1].rig.manager, RIG_PATIENCE_NS), 0);
+    rig_shut(&sides[1].rig, RIG_PATIENCE_NS);
     tr_manager_free(sides[1].rig.manager);
     rig_check(batch, task, TR_OUTCOME_COMPLETED);
     CHECK(rig_bytes_are(batch->items[0].result, "kept"));

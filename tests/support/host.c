@@ -233,6 +233,9 @@ tr_tool_id rig_tool(struct rig *rig, const char *name, tr_tool_function function
     return id;
 }
 
+/* Opened and not shut. */
+static _Atomic unsigned rigs_open;
+
 void rig_open(struct rig *rig, enum rig_mode mode, const tr_config *config)
 {
     tr_config own = TR_CONFIG_INIT;
@@ -261,6 +264,7 @@ void rig_open(struct rig *rig, enum rig_mode mode, const tr_config *config)
     CHECK_EQ_INT(tr_tool_register(rig->manager, &tool, &rig->awaiting), 0);
     rig->session = rig_session(rig);
     rig->turn = rig_turn(rig, rig->session);
+    rigs_open++;
 }
 
 void rig_shut(struct rig *rig, uint64_t drain_ns)
@@ -273,7 +277,9 @@ void rig_shut(struct rig *rig, uint64_t drain_ns)
     CHECK_EQ_U64(stats.processes_used, 0);
     CHECK_EQ_U64(stats.accepted, stats.completed + stats.failed + stats.cancelled +
                                      stats.timed_out + stats.denied + stats.lost);
-    WAIT_UNTIL(rig_threads() <= rig->threads, RIG_PATIENCE_SECONDS);
+    if (--rigs_open == 0) { /* another that is open may have started substitutes meanwhile */
+        WAIT_UNTIL(rig_threads() <= rig->threads, RIG_PATIENCE_SECONDS);
+    }
 }
 
 void rig_free(struct rig *rig)
