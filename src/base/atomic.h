@@ -154,14 +154,17 @@ void tr__shake(void); /* rests, or not; leaves errno as it is */
 #define tr__fetch_and_seq_cst(p, v) TR__ATOMIC_FETCH(and, p, v, seq_cst)
 
 /* Says "this is a spin" to the core: frees the sibling hyper-thread and saves a mis-speculation on
- * leaving. */
+ * leaving. On arm64 `yield` is nothing at all to most cores; `isb` takes about as long as x86's
+ * pause, by which the spins of this tree are counted. */
 static inline void tr__cpu_relax(void)
 {
 #if defined(TR_RELACY)
     rl::yield(1, $);
 #elif defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#elif defined(__arm__)
     __asm__ __volatile__("yield" ::: "memory");
 #else
     __asm__ __volatile__("" ::: "memory");

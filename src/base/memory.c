@@ -13,10 +13,13 @@
  */
 #include "base/memory.h"
 
-#include <stdbool.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/atomic.h"
@@ -128,6 +131,16 @@ void *tr__memory_reserve(size_t bytes)
     }
     TR_ASSERT((uintptr_t)memory % TR_CACHE_LINE == 0);
     return memory;
+}
+
+bool tr__memory_is_readable(const void *address)
+{
+    int before = errno;
+    /* There is no such way to change a signal mask, so nothing is; but the kernel reads first. */
+    (void)syscall(SYS_rt_sigprocmask, -1, address, NULL, _NSIG / 8);
+    bool readable = errno != EFAULT;
+    errno = before;
+    return readable;
 }
 
 void tr__memory_unreserve(void *memory, size_t bytes)

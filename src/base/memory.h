@@ -19,6 +19,7 @@
 #ifndef TR__BASE_MEMORY_H
 #define TR__BASE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -47,6 +48,9 @@ void *tr__memory_reserve(size_t bytes);
 
 /* Returns a reservation with the size it was made with; NULL is allowed. */
 void tr__memory_unreserve(void *memory, size_t bytes);
+
+/* Whether 8 bytes at an address (not NULL) can be read: tells a guard from a page that is none. */
+bool tr__memory_is_readable(const void *address);
 
 /* For tests: the n-th take, resize or reserve from now on, counted over all threads, returns NULL;
  * n = 1 (and 0) is the very next one. It fires once and is then off. n < 0 switches it off. */

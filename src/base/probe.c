@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/memory.h"
 
 /* Newer than the headers this is built with. */
 #ifndef MADV_GUARD_INSTALL
@@ -193,7 +194,7 @@ static bool probe_guard_install(void)
     if (memory == MAP_FAILED) {
         return false;
     }
-    bool works = madvise(memory, bytes, MADV_GUARD_INSTALL) == 0;
+    bool works = madvise(memory, bytes, MADV_GUARD_INSTALL) == 0 && !tr__memory_is_readable(memory);
     (void)munmap(memory, bytes);
     return works;
 }

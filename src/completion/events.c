@@ -161,8 +161,9 @@ static void slot_claim(struct tr__events_slot *slot, uint64_t sequence, uint64_t
     while (tr__load_acquire(&slot->word[TR__EVENTS_STAMP]) != before) {
         tr__backoff(&spins);
     }
-    /* relaxed: every data word stored after it carries it along by release (invariant 3) */
-    tr__store_relaxed(&slot->word[TR__EVENTS_STAMP], 2 * sequence - 1);
+    /* release: who sees it sees `last` a lap ahead (reader.c, lapped); every data word stored after
+     * it carries it along by release (invariant 3) */
+    tr__store_release(&slot->word[TR__EVENTS_STAMP], 2 * sequence - 1);
 }
 
 /* Bytes as words, the last one filled up with zeroes. Returns the next free word's number. */

@@ -268,8 +268,9 @@ static size_t take(struct tr_reader *reader, tr_event *events, size_t events_max
             if (!hidden) {
                 copy_out(slot, &log->tails[next & (log->capacity - 1)], &events[count]);
             }
-            /* relaxed: the acquire loads before it keep it behind them; invariant 3 */
-            stamp = tr__load_relaxed(&slot->word[TR__EVENTS_STAMP]);
+            /* The acquire loads before it keep it behind them (invariant 3). acquire: pairs with
+             * the claimer's store, so that `last` as loaded below is no older than the stamp. */
+            stamp = tr__load_acquire(&slot->word[TR__EVENTS_STAMP]);
         }
         if (stamp != 2 * next) {
             bool extend = count > 0 && events[count - 1].type == TR_EVENT_GAP &&
@@ -347,8 +348,8 @@ static void copy_out(struct tr__events_slot *slot, struct tr__events_tail *tail,
 /* The reader at `cursor` was overtaken. Writes or extends the gap; returns the new cursor. */
 static uint64_t lapped(struct tr__events *events, uint64_t cursor, tr_event *gap, bool extend)
 {
-    /* acquire for form: the stamp that told us was written after a claim a lap ahead, so `last` is
-     * at least cursor + 1 + capacity */
+    /* acquire for form: the stamp that told us was released after a claim a lap ahead, and we have
+     * acquired it, so `last` is at least cursor + 1 + capacity */
     uint64_t last = tr__load_acquire(&events->last);
     uint64_t margin = events->capacity / GAP_MARGIN_DIVISOR;
     uint64_t resume = last - events->capacity + margin; /* the last one given up */

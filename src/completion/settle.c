@@ -423,8 +423,10 @@ void tr__settle_discard(struct tr__completion *completion, struct tr__tally tall
     while (!tr__token_try_take(&inbox->token)) {
         tr__backoff(&spins);
     }
-    struct tr__mpsc_node *node = NULL;
-    while ((node = tr__inbox_pop(inbox)) != NULL) {
+    /* Until the look by seq_cst finds nothing: a pop alone is no match for invariant 3's push. */
+    while (!tr__mpsc_is_empty(&inbox->queue)) {
+        struct tr__mpsc_node *node = tr__inbox_pop(inbox);
+        TR_ASSERT(node != NULL);
         struct tr__item *item = TR__CONTAINER_OF(node, struct tr__item, node);
         if (item->type == TR_ITEM_APPROVAL && item->channel == TR_CHANNEL_TURN &&
             forward(completion, TR__CONTAINER_OF(item, struct tr__approval, item))) {

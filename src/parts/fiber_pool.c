@@ -102,7 +102,8 @@ int tr__fiber_pool_init(struct tr__fiber_pool *pool, unsigned fibers_max, size_t
     /* Refused only by kernels without huge pages, which cannot waste any. */
     (void)madvise(pool->stacks, total_bytes, MADV_NOHUGEPAGE);
     pool->guard = TR__FIBER_GUARD_INSTALL;
-    if (install_guard(pool, pool->stacks) != 0) {
+    /* Looked at, too: emulators say yes to any advice and do nothing. */
+    if (install_guard(pool, pool->stacks) != 0 || tr__memory_is_readable(pool->stacks)) {
         pool->guard = TR__FIBER_GUARD_PROTECT;
     }
     return 0;

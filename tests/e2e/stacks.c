@@ -18,8 +18,7 @@
 
 enum {
     CALLS = 1000,
-    DEPTH = 8, /* pages each of them uses */
-    PAGE = 4096,
+    DEPTH = 32768, /* bytes of stack each of them uses */
 };
 
 static atomic_uint seated;
@@ -27,9 +26,9 @@ static atomic_uint seated;
 /* Uses its stack, then waits to be asked to stop. */
 static int sit_deep(tr_call *call, void *context)
 {
-    volatile char block[DEPTH * PAGE];
+    volatile char block[DEPTH];
     (void)context;
-    for (size_t at = 0; at < sizeof block; at += PAGE / 2) {
+    for (size_t at = 0; at < sizeof block; at += 2048) { /* half of the smallest page */
         block[at] = 1;
     }
     (void)atomic_fetch_add(&seated, 1);
@@ -74,12 +73,13 @@ CASE_TIMEOUT(stacks, are_given_back_in_quiet_times, 120)
     tr_tool_id tool = 0;
     seat.flags = TR_TOOL_AWAITING;
     CHECK_EQ_INT(tr_tool_register(rig.manager, &seat, &tool), 0);
+    uint64_t deep = CALLS * (uint64_t)DEPTH / (uint64_t)sysconf(_SC_PAGESIZE);
     for (unsigned round = 0; round < 2; round++) { /* the second one uses emptied stacks again */
         uint64_t pages = burst(&rig, tool);
-        CHECK(pages > CALLS * DEPTH);
+        CHECK(pages > deep);
 #if !defined(SANITIZED) /* a sanitizer's own memory comes and goes */
         /* All but those at the workers' hands. */
-        WAIT_UNTIL(resident_pages() < pages - CALLS * DEPTH * 3 / 4, RIG_PATIENCE_SECONDS);
+        WAIT_UNTIL(resident_pages() < pages - deep * 3 / 4, RIG_PATIENCE_SECONDS);
 #endif
     }
     rig_close(&rig);

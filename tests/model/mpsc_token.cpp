@@ -143,6 +143,55 @@ struct handover
     }
 };
 
+/* A home is closed while items come (completion/settle, invariant 3): the closer marks it, then
+ * empties its queue; who pushes looks at the mark, and empties it too. Nothing stays. */
+struct closed_home : rl::test_suite<closed_home, 2> {
+    struct tr__mpsc queue;
+    struct tr__token token;
+    tr__atomic_u32 closed;
+    struct tr__mpsc_node node;
+
+    void before()
+    {
+        tr__mpsc_init(&queue);
+        tr__token_init(&token);
+        tr__store_relaxed(&closed, 0u);
+    }
+
+    void discard()
+    {
+        while (!tr__token_try_take(&token)) {
+            tr__cpu_relax();
+        }
+        while (!tr__mpsc_is_empty(&queue)) {
+            struct tr__mpsc_node *popped = NULL;
+            while (tr__mpsc_pop(&queue, &popped) == TR__MPSC_BUSY) {
+                tr__cpu_relax();
+            }
+            RL_ASSERT(popped == &node);
+        }
+        tr__token_give(&token);
+    }
+
+    void thread(unsigned index)
+    {
+        if (index == 0) {
+            tr__mpsc_push(&queue, &node);
+            if (tr__load_seq_cst(&closed) != 0) {
+                discard();
+            }
+        } else {
+            tr__store_seq_cst(&closed, 1u);
+            discard();
+        }
+    }
+
+    void after()
+    {
+        RL_ASSERT(tr__mpsc_is_empty(&queue));
+    }
+};
+
 using crowd = handover<2, 2, 3, 2>;
 using couple = handover<1, 2, 1, 2>;
 
@@ -153,6 +202,8 @@ int main()
     model::search schedules = model::random(200000);
     model::holds<crowd>("two producers, two consumers", schedules);
     model::holds<couple>("one producer, two consumers", model::within(3));
+    model::holds<closed_home>("a home is closed", schedules);
+    model::breaks<closed_home>({"tr__mpsc_is_empty", rl::mo_seq_cst, rl::mo_acquire}, schedules);
     model::breaks<crowd>({"tr__mpsc_push_chain", rl::mo_seq_cst, rl::mo_relaxed}, schedules);
     model::breaks<crowd>({"tr__mpsc_push_chain", rl::mo_release, rl::mo_relaxed}, schedules);
     model::breaks<crowd>({"tr__mpsc_pop", rl::mo_acquire, rl::mo_relaxed}, schedules);

@@ -271,7 +271,7 @@ CASE(fiber, errno_rounding_and_alignment)
 static void use_deep_stack(void *argument)
 {
     struct counter *counter = argument;
-    volatile unsigned char block[STACK_BYTES - 4096 - 8192];
+    volatile unsigned char block[STACK_BYTES - 16384 - 8192]; /* a guard may be 16 KiB */
 
     for (size_t index = 0; index < sizeof(block); index++) {
         block[index] = (unsigned char)(index * 7 + counter->count);

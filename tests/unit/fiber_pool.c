@@ -3,6 +3,7 @@
  * out, and which stack pages stay resident.
  */
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <toolring/error.h>
 
@@ -11,9 +12,11 @@
 #include "base/memory.h"
 #include "parts/fiber.h"
 #include "support/case.h"
+#include "support/refuse.h"
 #include "support/wait.h"
 
 #define STACK_BYTES TR__FIBER_STACK_DEFAULT
+#define MADV_GUARD 102 /* MADV_GUARD_INSTALL, Linux 6.13 */
 
 static struct tr__fiber_pool pool;
 
@@ -310,10 +313,32 @@ CASE(fiber_pool, bad_sizes_and_no_memory)
     }
     tr__memory_fail_after(-1);
     prepare(1, 1);
-    CHECK_EQ_INT(pool.stack_bytes, TR__FIBER_STACK_MIN);
+    size_t least = TR__FIBER_STACK_MIN; /* or a page and its guard, where pages are large */
+    least = least > 2 * pool.page_bytes ? least : 2 * pool.page_bytes;
+    CHECK_EQ_INT(pool.stack_bytes, least);
     tr__fiber_pool_done(&pool);
-    prepare(1, TR__FIBER_STACK_MIN + 1);
-    CHECK_EQ_INT(pool.stack_bytes, TR__FIBER_STACK_MIN + pool.page_bytes);
+    prepare(1, least + 1);
+    CHECK_EQ_INT(pool.stack_bytes, least + pool.page_bytes);
+    tr__fiber_pool_done(&pool);
+}
+
+CASE(fiber_pool, a_guard_that_is_none_is_not_relied_on)
+{
+    static const struct refusal pretence = {SYS_madvise, 2, MADV_GUARD, false};
+    struct tr__fiber *fibers[3];
+
+    if (!refuse_calls(&pretence, 1, 0)) { /* as emulators do: they say yes and do nothing */
+        SKIP("seccomp filters are not available");
+    }
+    prepare(3, STACK_BYTES);
+    CHECK_EQ_INT(pool.guard, TR__FIBER_GUARD_PROTECT);
+    take_all(fibers, 3);
+    for (unsigned index = 0; index < 3; index++) {
+        char *stack = pool.stacks + index * pool.stack_bytes;
+        CHECK(!tr__memory_is_readable(stack));
+        CHECK(tr__memory_is_readable(stack + pool.page_bytes));
+    }
+    give_all(fibers, 3);
     tr__fiber_pool_done(&pool);
 }
 

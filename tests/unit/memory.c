@@ -1,9 +1,11 @@
 /* Memory: every kind of request, its failure, and lazy reservations. */
 #include "base/memory.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/atomic.h"
@@ -148,6 +150,19 @@ CASE(memory, a_reservation_can_fail)
     CHECK(tr__memory_reserve(4096) == NULL);
     CHECK(tr__memory_reserve(SIZE_MAX / 4) == NULL); /* more than the address space */
     tr__memory_unreserve(NULL, 4096);
+}
+
+CASE(memory, a_guard_is_told_from_a_page)
+{
+    size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+    char *pages = tr__memory_reserve(2 * bytes);
+    CHECK(pages != NULL);
+    CHECK_EQ_INT(mprotect(pages, bytes, PROT_NONE), 0);
+    errno = ENOTTY;
+    CHECK(!tr__memory_is_readable(pages));
+    CHECK(tr__memory_is_readable(pages + bytes));
+    CHECK_EQ_INT(errno, ENOTTY);
+    tr__memory_unreserve(pages, 2 * bytes);
 }
 
 static size_t resident_bytes(void)

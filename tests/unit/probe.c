@@ -23,6 +23,15 @@ static void refuse(long number, int error)
     }
 }
 
+/* No directory can be made. Newer architectures have mkdirat alone. */
+static void refuse_mkdir(int error)
+{
+    refuse(SYS_mkdirat, error);
+#if defined(SYS_mkdir)
+    refuse(SYS_mkdir, error);
+#endif
+}
+
 /* Those whose name ends so; others may come and go at any time. */
 static unsigned entries_of(const char *path, const char *end)
 {
@@ -138,6 +147,14 @@ CASE(probe, missing_calls_read_as_not_available)
     CHECK(!tr__probe_opcode(&probe, IORING_OP_NOP));
 }
 
+CASE(probe, a_guard_that_is_none_does_not_count)
+{
+    struct tr__probe probe;
+    refuse(SYS_madvise, 0);
+    tr__probe_run(&probe);
+    CHECK(!probe.guard_install);
+}
+
 CASE(probe, a_filter_that_fakes_success_does_not_end_us)
 {
     struct tr__probe probe;
@@ -149,7 +166,7 @@ CASE(probe, a_filter_that_fakes_success_does_not_end_us)
 CASE(probe, a_forbidden_cgroup_reads_as_none)
 {
     struct tr__probe probe;
-    refuse(SYS_mkdir, EACCES);
+    refuse_mkdir(EACCES);
     tr__probe_run(&probe);
     CHECK_EQ_STR(probe.cgroup_path, "");
 }
