@@ -115,6 +115,9 @@ static void sleep_on(tr_manager *manager, struct tr__inbox *inbox, const struct 
     sleep_now(manager, &inbox->parker, wait);
 }
 
+/* Of those who take from a session; not that of tr__token_try_take. */
+#define TAKER_MARK 2u
+
 /* What wait_turn says beside the public results: calls were kept for this thread meanwhile. */
 #define WAIT_HELP 100
 
@@ -307,6 +310,21 @@ static int wait_session(tr_manager *manager, struct tr__session *session, struct
     }
 }
 
+/* Takes the token of a pinned session's channel. False: another thread takes from it. A discarder,
+ * whose mark is another, gives it back at once. */
+static bool take_channel(struct tr__token *token)
+{
+    uint32_t holder = 0;
+    unsigned spins = 0;
+    while ((holder = tr__token_try_mark(token, TAKER_MARK)) != 0) {
+        if (holder == TAKER_MARK) {
+            return false;
+        }
+        tr__backoff(&spins);
+    }
+    return true;
+}
+
 static int take_once(tr_manager *manager, tr_session_id id, bool ready, uint64_t timeout_ns,
                      size_t items_max, tr_batch **ret_batch)
 {
@@ -323,7 +341,7 @@ static int take_once(tr_manager *manager, tr_session_id id, bool ready, uint64_t
     struct tr__inbox *inbox = ready ? &session->ready : &session->loop;
     tr_batch *batch = NULL;
     int count = bound ? TR_ESTATE : TR_EBUSY;
-    if (!bound && tr__token_try_take(&inbox->token)) {
+    if (!bound && take_channel(&inbox->token)) {
         count = wait_session(manager, session, inbox, timeout_ns, items_max, &batch);
         tr__token_give(&inbox->token);
     }
