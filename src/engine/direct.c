@@ -166,6 +166,16 @@ static uint64_t deadline_of(const struct tr__op *op)
     return op->kind != TR__OP_TIMER && op->deadline_ns == 0 ? TR__FOREVER : op->deadline_ns;
 }
 
+/* What poll says at this moment: the one attempt of an op that no poll will come to (invariant 6)
+ * needs it where there is no RWF_NOWAIT. */
+static bool is_there(const struct tr__op *op)
+{
+    short events = op->kind == TR__OP_WRITE ? POLLOUT : POLLIN;
+    struct pollfd one = {.fd = op->fd, .events = events, .revents = 0};
+
+    return op->kind != TR__OP_POLL && poll(&one, 1, 0) == 1;
+}
+
 /* Whether the op has ended, and with what. */
 static bool look(struct tr__op *op, uint64_t now_ns, int64_t *ret_result)
 {
@@ -188,7 +198,8 @@ static bool look(struct tr__op *op, uint64_t now_ns, int64_t *ret_result)
         try = !fresh && op->kind != TR__OP_WRITE; /* the last look, as the ring does it */
     }
     if (try) {
-        result = tr__op_attempt(op, op->state == STATE_READY);
+        bool ready = op->state == STATE_READY || (fresh && due && is_there(op));
+        result = tr__op_attempt(op, ready);
     }
     op->state = STATE_POLLED;
     if (result == -EAGAIN && (cancelled || due)) {

@@ -45,11 +45,13 @@ static bool is_regular(int fd)
     return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static bool is_nonblocking(int fd)
+/* Whether plain reads or writes never block; those of a descriptor that is open the other way alone
+ * fail at once. */
+static bool is_prompt(int fd, int other_way)
 {
     int flags = fcntl(fd, F_GETFL);
 
-    return flags >= 0 && (flags & O_NONBLOCK) != 0;
+    return flags >= 0 && ((flags & O_NONBLOCK) != 0 || (flags & O_ACCMODE) == other_way);
 }
 
 /* One read in the way that does not block; -1 with errno. */
@@ -62,7 +64,7 @@ static ssize_t read_once(const struct tr__op *op, bool ready)
         return count;
     }
     if (is_unsupported(errno)) {
-        if (is_nonblocking(op->fd)) {
+        if (is_prompt(op->fd, O_WRONLY)) {
             return read(op->fd, op->buffer, op->size);
         }
         count = recv(op->fd, op->buffer, op->size, MSG_DONTWAIT);
@@ -88,7 +90,7 @@ static ssize_t write_once(const struct tr__op *op, bool ready)
         return count;
     }
     if (is_unsupported(errno)) {
-        if (is_nonblocking(op->fd)) {
+        if (is_prompt(op->fd, O_RDONLY)) {
             return write(op->fd, op->buffer, op->size);
         }
         count = send(op->fd, op->buffer, op->size, MSG_DONTWAIT | MSG_NOSIGNAL);

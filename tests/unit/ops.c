@@ -4,6 +4,7 @@
  */
 #include "engine/op.h"
 #include "support/case.h"
+#include "support/refuse.h"
 #include "support/wait.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <toolring/error.h>
 #include <unistd.h>
 
@@ -320,6 +322,22 @@ CASE(ops, direct_plays_the_scenarios)
     struct tr__direct direct;
     struct executor executor = {"direct", NULL, &direct};
 
+    CHECK_EQ_INT(tr__direct_init(&direct), 0);
+    play_all(&executor);
+    tr__direct_done(&direct);
+}
+
+/* What emulators do not know, and what kernels before 6.4 have for no pipe. */
+CASE(ops, direct_plays_them_without_nowait)
+{
+    static const struct refusal refusals[] = {{SYS_preadv2, REFUSE_ANY, 0, false},
+                                              {SYS_pwritev2, REFUSE_ANY, 0, false}};
+    struct tr__direct direct;
+    struct executor executor = {"direct without RWF_NOWAIT", NULL, &direct};
+
+    if (!refuse_calls(refusals, 2, ENOSYS)) {
+        SKIP("seccomp filters are not available");
+    }
     CHECK_EQ_INT(tr__direct_init(&direct), 0);
     play_all(&executor);
     tr__direct_done(&direct);
